@@ -1,0 +1,45 @@
+# shoal_library(NAME SOURCES ... USES layers... LINK third-party...)
+#   One folder, one library. USES names the layers it may call; nothing else is linked.
+# shoal_warnings(TARGET): the compile flags of all our code.
+
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+function(shoal_warnings target)
+    target_compile_options(${target} PRIVATE
+        -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes
+        -Wvla -Wpointer-arith -Wwrite-strings -Werror
+        # rule 1: the same bits from every build. No contraction, no reassociation.
+        -ffp-contract=off -fno-fast-math -fno-math-errno)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+    if(SHOAL_RED_ZONES)
+        target_compile_definitions(${target} PRIVATE SHOAL_RED_ZONES)
+    endif()
+    if(SHOAL_SANITIZE)
+        target_compile_options(${target} PRIVATE -fsanitize=${SHOAL_SANITIZE} -fno-omit-frame-pointer
+            -fno-sanitize-recover=all)
+        target_link_options(${target} PRIVATE -fsanitize=${SHOAL_SANITIZE})
+    endif()
+endfunction()
+
+function(shoal_library name)
+    cmake_parse_arguments(ARG "" "" "SOURCES;USES;LINK" ${ARGN})
+    if(NOT ARG_SOURCES)
+        add_library(${name} INTERFACE)
+        return()
+    endif()
+    if(SHOAL_SHARED)
+        add_library(${name} SHARED ${ARG_SOURCES})
+        if(NOT SHOAL_SANITIZE)
+            target_link_options(${name} PRIVATE -Wl,--no-undefined)
+        endif()
+    else()
+        add_library(${name} STATIC ${ARG_SOURCES})
+    endif()
+    shoal_warnings(${name})
+    target_link_libraries(${name} PRIVATE ${ARG_USES} ${ARG_LINK} m)
+endfunction()

@@ -1,0 +1,117 @@
+/* The plan of one layer step: who sends which rows where. Built once from the router's choice;
+ * dispatch and combine only read it. It is the hinge of the exchange.
+ *
+ * A source sends a token once to each rank that owns at least one of its experts (a *row*),
+ * followed by the row's *slots* (local expert, weight). Rows for own experts never pass through the
+ * transport, but are rounded like all others. Counts travel with the rows: there is no count
+ * exchange, so every source sends one message (a bare header if no row goes there) to every rank
+ * that owns experts of the layer; combine only comes back from where rows went.
+ *
+ * Dispatch message, little-endian:     header { u32 magic, u32 n_row, u32 n_slot, u32 step_low, i32
+ * layer, u32 pad, u64 more_bytes } rows   n_row * row_bytes counts u16 [n_row] slots of each row,
+ * padded to 4 bytes slots  { u32 local_expert, f32 weight } [n_slot], row by row, top-k order If it
+ * exceeds the dispatch slot (default 256 KiB), the first message is its first slot_bytes bytes, and
+ * more_bytes follow in a second one.
+ * Combine message (exact): y per slot, in slot order; (reduced): the weighted f32 sum per row, in
+ * row order. Encoded rows only. Layering: comm; speaks in plain arrays. */
+#ifndef SHOAL_COMM_PLAN_H
+#define SHOAL_COMM_PLAN_H
+
+#include "comm/comm.h"
+#include "comm/wire.h"
+#include "runtime/base/arena.h"
+
+#define SHOAL_DISPATCH_SLOT_BYTES (256u << 10)
+
+/* Limits and formats of every exchange of a session; equal on all ranks. */
+typedef struct shoal_exchange_config {
+    int32_t n_rank;
+    int32_t rank;
+    int32_t n_embd;
+    int32_t top_k;
+    int32_t n_token_max; /* tokens of one source in one step */
+    const int32_t
+        *n_local_max; /* [n_rank] most experts of one layer on each rank; 0: no experts there */
+    const bool *may_source; /* [n_rank] ranks that may hold tokens */
+    size_t slot_bytes;      /* of a dispatch message */
+    shoal_wire wire;
+} shoal_exchange_config;
+
+typedef struct shoal_plan {
+    shoal_combine_kind kind;
+    int32_t n_token; /* of this rank */
+    int32_t top_k;
+    const float *topk_weight; /* [n_token, top_k] borrowed from the router */
+    /* As a source: rows by destination rank. */
+    int32_t *send_row_offset;  /* [n_rank + 1] */
+    int32_t *send_slot_offset; /* [n_rank + 1] */
+    int32_t *send_row_token;   /* [n_send_row] token of each row */
+    int32_t *send_row_n_slot;  /* [n_send_row] */
+    int32_t *send_slot_local;  /* [n_send_slot] local expert on the destination */
+    float *send_slot_weight;   /* [n_send_slot] */
+    int32_t *slot_of;          /* [n_token, top_k] index of (token, j) among the send slots */
+    int32_t *row_of; /* [n_token, n_rank] index among the send rows, -1: token does not go there */
+    /* Who takes part. */
+    bool *is_source; /* [n_rank] holds tokens in this step */
+    bool *is_target; /* [n_rank] owns experts of this layer */
+} shoal_plan;
+
+/* What arrived (and what stayed): rows of all sources in rank order, decoded. */
+typedef struct shoal_recv {
+    int32_t n_row;
+    int32_t n_slot;
+    float *row;           /* [n_row, n_embd] */
+    int32_t *row_offset;  /* [n_rank + 1] rows of each source */
+    int32_t *slot_offset; /* [n_rank + 1] slots of each source */
+    int32_t *row_slot;    /* [n_row + 1] first slot of each row */
+    int32_t *slot_row;    /* [n_slot] */
+    int32_t *slot_expert; /* [n_slot] local expert */
+    float *slot_weight;   /* [n_slot] */
+} shoal_recv;
+
+/* Session-lifetime buffers of the exchange, sized once from the limits. Opaque parts live in
+ * exchange.c. */
+typedef struct shoal_exchange {
+    shoal_exchange_config config;
+    const shoal_kernels *kernels;
+    int32_t n_row_max, n_slot_max; /* of shoal_recv on this rank */
+    shoal_plan plan;
+    shoal_recv recv;
+    size_t dispatch_row_bytes, combine_row_bytes;
+    unsigned char **send_buffer; /* [n_rank] dispatch messages going out; NULL where none can go */
+    unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in */
+    size_t *send_capacity;       /* [n_rank] bytes */
+    size_t *recv_capacity;       /* [n_rank] bytes */
+    unsigned char *combine_out;  /* encoded results for all sources, in recv slot (or row) order */
+    unsigned char *combine_in;   /* encoded results of own slots (or rows), in send order */
+    float *combine_row;          /* [n_embd] one decoded row */
+    shoal_request *send_request; /* [2 * n_rank] */
+    shoal_request *recv_request; /* [2 * n_rank] */
+    size_t *send_message_bytes;  /* [n_rank] whole message of this step */
+} shoal_exchange;
+
+/* Measure or carve. config's arrays are copied into the arena. */
+void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
+                          const shoal_exchange_config *config, const shoal_kernels *kernels);
+
+/* Build x->plan. topk_expert, topk_weight: [n_token, top_k]; expert_owner, expert_local: [n_expert]
+ * of this layer; is_source, is_target: [n_rank]. n_token may be 0. topk_weight must live until
+ * combine. */
+void shoal_plan_build(shoal_exchange *x, const int32_t *topk_expert, const float *topk_weight,
+                      int32_t n_token, const int32_t *expert_owner, const int32_t *expert_local,
+                      const bool *is_source, const bool *is_target);
+
+/* Dispatch in two halves, so that other work (shared experts) can run while rows travel:
+ * begin posts the receives, packs and sends; end waits, and fills x->recv. h: [n_token, n_embd].
+ * Collective over is_source and is_target. Errors: as shoal_comm_wait; FAILED for a malformed
+ * message (versions differ). */
+shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
+                                  int32_t layer);
+shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer);
+
+/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs. acc [n_token, n_embd] is
+ * overwritten with exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order reduced: acc = sum
+ * over owning ranks (ascending) of the row they sent. */
+shoal_status shoal_combine(float *acc, shoal_exchange *x, shoal_comm *comm, const float *done);
+
+#endif

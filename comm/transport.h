@@ -1,0 +1,61 @@
+/* What a transport is: non-blocking messages between ranks, a clock, and a way to idle. Three
+ * worlds behind it: self/ (one rank, no peer), mpi/ (Open MPI, one process per rank), sim/ (many
+ * virtual ranks in one process, virtual clock, injected loss). Deadlines and blame are comm.c's,
+ * above. Messages between two ranks with the same tag keep their order. Layering: comm. */
+#ifndef SHOAL_COMM_TRANSPORT_H
+#define SHOAL_COMM_TRANSPORT_H
+
+#include "runtime/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SHOAL_ANY_RANK          (-1)
+#define SHOAL_MESSAGE_MAX_BYTES (1ull << 30) /* larger ones are split */
+
+typedef struct shoal_request {
+    bool done; /* true for a request never used: zero-initialise to done by shoal_request_none */
+    bool is_recv;
+    bool exact;   /* a receive of another size than n_bytes is an error */
+    int32_t peer; /* SHOAL_ANY_RANK: set to the sender once done */
+    int32_t tag;
+    size_t n_bytes; /* capacity; the received size once done */
+    void *data;
+    intptr_t handle[4]; /* the transport's own */
+} shoal_request;
+
+/* A request that is done and refers to nothing. */
+#define SHOAL_REQUEST_NONE ((shoal_request){.done = true, .peer = SHOAL_ANY_RANK})
+
+typedef struct shoal_transport shoal_transport;
+
+typedef struct shoal_transport_ops {
+    const char *name;
+    /* Start; peer, tag, data, n_bytes, is_recv, exact of r are set. May complete at once. */
+    shoal_status (*start)(shoal_transport *t, shoal_request *r);
+    /* Move messages; set done (and peer, n_bytes) if r has completed. */
+    shoal_status (*test)(shoal_transport *t, shoal_request *r);
+    /* Give up a request that will never be waited for. */
+    void (*cancel)(shoal_transport *t, shoal_request *r);
+    /* Nothing to do until a message may have come or until_us passes: mpi yields, sim hands the
+     * turn on. */
+    void (*idle)(shoal_transport *t, int64_t until_us);
+    int64_t (*now_us)(shoal_transport *t);
+    /* Strike this rank; returns only for DROP, and for sim (then FAILED: unwind silently). kind:
+     * shoal_fault_kind */
+    shoal_status (*fault)(shoal_transport *t, int32_t kind);
+    /* failed: leave without waiting for others (mpi: MPI_Abort is main's business). */
+    void (*close)(shoal_transport *t, bool failed);
+} shoal_transport_ops;
+
+struct shoal_transport { /* first member of each transport's own struct */
+    const shoal_transport_ops *ops;
+    int32_t rank;
+    int32_t n_rank;
+};
+
+/* comm/self: one rank, no messages. */
+shoal_status shoal_transport_open_self(shoal_transport **transport);
+
+#endif

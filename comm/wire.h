@@ -1,0 +1,36 @@
+/* The wire format: a pure function of (--math, weights), the same on every rank and device (rule
+ * 2). Rows are rounded to it once, at their source, also for local experts. Layering: comm knows
+ * kernels and base. */
+#ifndef SHOAL_COMM_WIRE_H
+#define SHOAL_COMM_WIRE_H
+
+#include "runtime/kernels/kernels.h"
+
+typedef enum shoal_wire_encoding {
+    SHOAL_WIRE_F32,
+    SHOAL_WIRE_BF16,
+    SHOAL_WIRE_INT8, /* groups of 32: int8 [n] padded to 4 bytes, then f32 scales [ceil(n/32)] */
+} shoal_wire_encoding;
+
+typedef enum shoal_combine_kind { SHOAL_COMBINE_EXACT, SHOAL_COMBINE_REDUCED } shoal_combine_kind;
+
+typedef struct shoal_wire {
+    shoal_wire_encoding dispatch;
+    shoal_wire_encoding combine;
+    shoal_combine_kind kind;
+} shoal_wire;
+
+/* The table of rule 2. fast: --math fast. quantised: expert weights are q4, q8 or MXFP4. */
+shoal_wire shoal_wire_format(bool fast, bool quantised, shoal_combine_kind kind);
+
+/* Bytes of one encoded row of n values. A multiple of 4. */
+size_t shoal_wire_row_bytes(shoal_wire_encoding encoding, int32_t n);
+
+void shoal_wire_encode(void *row, shoal_wire_encoding encoding, const shoal_kernels *kernels,
+                       const float *x, int32_t n);
+void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kernels *kernels,
+                       const void *row, int32_t n);
+
+const char *shoal_wire_text(shoal_wire_encoding encoding); /* "f32", "bf16", "int8" */
+
+#endif

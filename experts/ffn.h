@@ -1,0 +1,33 @@
+/* The grouped expert MLP: y = down(silu(gate(x)) * up(x)) for all slots (row, expert) of a layer,
+ * sorted by expert so that each expert's weights are read once. A slot's result does not depend on
+ * the other slots. Layering: experts know kernels and base; rows come as plain arrays. */
+#ifndef SHOAL_EXPERTS_FFN_H
+#define SHOAL_EXPERTS_FFN_H
+
+#include "experts/shard.h"
+#include "runtime/kernels/ops.h"
+
+/* Scratch, carved once from the session arena. */
+typedef struct shoal_ffn {
+    int32_t n_slot_max;
+    int32_t n_embd;
+    int32_t n_ff;
+    int32_t *order;          /* [n_slot_max] slots sorted by expert (stable) */
+    int32_t *offset;         /* [n_local_max + 1] first sorted position of each local expert */
+    float *x;                /* [n_slot_max, n_embd] gathered rows */
+    float *gate;             /* [n_slot_max, n_ff] */
+    float *up;               /* [n_slot_max, n_ff] */
+    float *y;                /* [n_slot_max, n_embd] in sorted order */
+    shoal_matmul_item *item; /* [2 * n_local_max] */
+} shoal_ffn;
+
+void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
+                     int32_t n_slot_max);
+
+/* done [n_slot, n_embd] (slot order) from rows [*, n_embd] f32: slot i takes row slot_row[i]
+ * through local expert slot_expert[i] of MoE layer `layer`. n_slot <= n_slot_max. */
+void shoal_experts_forward(float *done, shoal_ffn *ffn, const shoal_shard *shard,
+                           const shoal_compute *compute, int32_t layer, const float *rows,
+                           const int32_t *slot_row, const int32_t *slot_expert, int32_t n_slot);
+
+#endif

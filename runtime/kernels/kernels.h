@@ -1,0 +1,99 @@
+/* The kernel table: every arithmetic inner loop of a CPU rank. cpu/ holds the readable
+ * specification, compiled once per instruction set from the same source (cpu/variant.h): all
+ * variants give the same bits, because every sum has one fixed order, every multiply-add is an
+ * explicit fma, and exp/silu are our own. The functions here are serial and pure; ops.h spreads
+ * them over a pool.
+ *
+ * Fixed orders (rule 1):
+ *   matmul    lane = output row; sequential over columns (FP8: over groups of 128, see matrix.h)
+ *   row sums  (norm, softmax denominators) 16 lanes: lane l adds elements l, l+16, ...; then the
+ * lanes are added in a fixed tree (8 4 2 1) attention blocks of SHOAL_ATTEND_BLOCK positions,
+ * counted from position 0, merged in order Layering: kernels know base only. Callers pass plain
+ * arrays; nothing is allocated. */
+#ifndef SHOAL_KERNELS_KERNELS_H
+#define SHOAL_KERNELS_KERNELS_H
+
+#include "runtime/base/log.h"
+#include "runtime/kernels/matrix.h"
+
+#define SHOAL_ATTEND_BLOCK 64 /* positions per block of the cache; a multiple of 16 */
+
+/* Storage of the KV cache. */
+typedef enum shoal_kv_dtype { SHOAL_KV_F32, SHOAL_KV_BF16 } shoal_kv_dtype;
+
+/* Running state of one (query row, head) over the blocks of its cache. */
+typedef struct shoal_attend_state {
+    float max;   /* largest score so far; -INFINITY before the first block */
+    float denom; /* sum of exp(score - max) */
+} shoal_attend_state;
+
+typedef struct shoal_kernels {
+    const char *name; /* "reference", "avx2", "avx512" */
+
+    /* y[t, r] = sum_c w[r, c] * x[t, c] for the rows of bands [band0, band1) and all t < n_token.
+     * x: [n_token, ld_x] f32; y: [n_token, ld_y] f32, only columns of those rows are written.
+     * Padding rows are not written. */
+    void (*matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
+                   const float *x, int64_t ld_x, int32_t n_token);
+
+    /* One row: y[c] = weight[c] * (x[c] / sqrt(mean(x^2) + eps)). y may be x. weight [n_col] f32.
+     */
+    void (*rms_norm)(float *y, const float *x, const float *weight, int32_t n_col, float eps);
+
+    /* Rotate one head's n_rot values in place. cos, sin: [n_rot / 2]. half: pairs (i, i + n_rot/2);
+     * interleaved: pairs (2i, 2i + 1). */
+    void (*rope_half)(float *x, const float *cos, const float *sin, int32_t n_rot);
+    void (*rope_interleaved)(float *x, const float *cos, const float *sin, int32_t n_rot);
+
+    /* y[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z)). */
+    void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
+
+    /* y[i] += x[i]; y[i] = fma(a, x[i], y[i]). */
+    void (*add)(float *y, const float *x, int64_t n);
+    void (*axpy)(float *y, float a, const float *x, int64_t n);
+
+    /* In place over one row: x -> softmax(x) (max subtracted; sum in the fixed lane order). */
+    void (*softmax)(float *x, int32_t n);
+    /* In place: x -> 1 / (1 + exp(-x)). */
+    void (*sigmoid)(float *x, int64_t n);
+    /* log(sum exp(x)) of a row, for perplexity; in double from the f32 terms, fixed order. */
+    double (*log_sum_exp)(const float *x, int32_t n);
+
+    /* Attention over one block of the cache, one kv head, n_query (row, head) pairs that share it.
+     *
+     * attend_tile makes f32 tiles from cache rows: row p of the block is at cache + p * row_bytes
+     * and holds d_k key values at element key0 and d_v values at element value0 (MLA: value0 = key0
+     * = 0, they overlap). k_tile: [SHOAL_ATTEND_BLOCK / 16][d_k][16], position-interleaved; v_tile:
+     * [SHOAL_ATTEND_BLOCK][d_v]. n_position <= SHOAL_ATTEND_BLOCK rows exist; the rest of the tiles
+     * is zeroed. attend_block: for query i: score_p = scale * (q_i . k_p), sequential over d_k in
+     * lane p; positions p < first[i] or >= last[i] are masked (first/last relative to the block; an
+     * empty range changes nothing); then the online softmax update of state[i] and out[i] ([d_v],
+     * unnormalised; zero before the first block). q: [n_query, ld_q], out: [n_query, ld_out].
+     * attend_finish: out = out / denom, one query. */
+    void (*attend_tile)(float *k_tile, float *v_tile, const void *cache, size_t row_bytes,
+                        shoal_kv_dtype dtype, int32_t n_position, int32_t key0, int32_t d_k,
+                        int32_t value0, int32_t d_v);
+    void (*attend_block)(float *out, int64_t ld_out, shoal_attend_state *state, const float *q,
+                         int64_t ld_q, int32_t n_query, const int32_t *first, const int32_t *last,
+                         float scale, const float *k_tile, const float *v_tile, int32_t d_k,
+                         int32_t d_v);
+    void (*attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v);
+
+    /* Wire encodings (rule 2). bf16: round to nearest even. int8: groups of 32 (the last may be
+     * short), f32 scale = amax / 127 per group, q = round-half-even(x / scale), all-zero group:
+     * scale 0. */
+    void (*to_bf16)(uint16_t *y, const float *x, int64_t n);
+    void (*from_bf16)(float *y, const uint16_t *x, int64_t n);
+    void (*to_int8)(int8_t *q, float *scale, const float *x, int64_t n);
+    void (*from_int8)(float *y, const int8_t *q, const float *scale, int64_t n);
+} shoal_kernels;
+
+/* name: "auto" (the widest this CPU has), "reference", "avx2", "avx512". Errors: USAGE (unknown
+ * name, with the list), UNAVAILABLE (this CPU lacks it). The result is static and immutable. */
+shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *name, shoal_log *log);
+
+/* Names that this build and CPU can run, for tests and --help: returns the count, at most n_max
+ * written. */
+int32_t shoal_kernels_list(const shoal_kernels **kernels, int32_t n_max);
+
+#endif

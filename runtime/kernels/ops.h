@@ -1,0 +1,39 @@
+/* Kernels spread over a rank's pool: the same arguments as in kernels.h for whole tensors. Tiles
+ * are cut by output rows and tokens only, never inside a sum, so the result does not depend on the
+ * thread count. Layering: kernels know base only. */
+#ifndef SHOAL_KERNELS_OPS_H
+#define SHOAL_KERNELS_OPS_H
+
+#include "runtime/base/pool.h"
+#include "runtime/kernels/kernels.h"
+
+typedef struct shoal_compute {
+    const shoal_kernels *kernels;
+    shoal_pool *pool;
+} shoal_compute;
+
+/* y [n_token, w->n_row] = x [n_token, w->n_col] * w^T. ld_* in elements, >= the row lengths. */
+void shoal_op_matmul(const shoal_compute *c, float *y, int64_t ld_y, const shoal_matrix *w,
+                     const float *x, int64_t ld_x, int32_t n_token);
+
+/* Several independent products in one job (gate and up; the heads of MLA; the experts of a layer).
+ */
+typedef struct shoal_matmul_item {
+    float *y;
+    int64_t ld_y;
+    const shoal_matrix *w;
+    const float *x;
+    int64_t ld_x;
+    int32_t n_token;
+} shoal_matmul_item;
+void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item);
+
+/* y [n_row, n_col] = rms_norm of each row of x; y may be x. ld in elements. */
+void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const float *x, int64_t ld_x,
+                       const float *weight, int32_t n_row, int32_t n_col, float eps);
+
+/* y[i] = silu(gate[i]) * up[i] over n elements. */
+void shoal_op_silu_mul(const shoal_compute *c, float *y, const float *gate, const float *up,
+                       int64_t n);
+
+#endif
