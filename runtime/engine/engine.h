@@ -1,0 +1,123 @@
+/* The engine: many sequences at once on one loaded model, in lockstep over all ranks. Rank 0
+ * schedules: each step it sends a control message to all (sequences, owners, new tokens, positions,
+ * what is wanted), every rank runs its part of the forward pass, each owner samples, the results go
+ * to rank 0. Rank 0 does all text; the engine speaks in token ids.
+ *
+ * On rank 0:   submit ... ; while (pending) { step; while (poll) ...; }  stop
+ * Elsewhere:   serve (returns after stop, or with the failure)
+ *
+ * A sequence stays on its owner, chosen by the sequence weights of the placement. A step mixes
+ * prefill chunks and decode rows. Sampling draws from a counter-based generator keyed by (seed,
+ * sequence key, position, draw): it does not depend on who owns what, on batch-mates, or on chunk
+ * size. Layering: engine knows model, proto, comm, experts, kernels, base; text is the launcher's.
+ */
+#ifndef SHOAL_ENGINE_ENGINE_H
+#define SHOAL_ENGINE_ENGINE_H
+
+#include "runtime/model/model.h"
+
+typedef struct shoal_sampling {
+    float temperature; /* 0: greedy (first of equal logits) */
+    int32_t top_k;     /* 0: all */
+    float top_p;       /* 1: all */
+    uint64_t seed;
+} shoal_sampling;
+
+typedef enum shoal_want {
+    SHOAL_WANT_TOKENS, /* generate */
+    SHOAL_WANT_SCORES, /* -log p of each prompt token but the first (perplexity) */
+    SHOAL_WANT_ROWS,   /* logits, hidden and routing of every prompt row (shoal logits) */
+} shoal_want;
+
+typedef struct shoal_sequence_request {
+    const int32_t
+        *prompt; /* [n_prompt], copied; 1 <= n_prompt, n_prompt + max_tokens <= n_context */
+    int32_t n_prompt;
+    int32_t max_tokens; /* generated at most (TOKENS) */
+    bool ignore_eos;
+    shoal_want want;
+    shoal_sampling sampling;
+    uint64_t key; /* sequence key of the sampler */
+} shoal_sequence_request;
+
+typedef enum shoal_finish {
+    SHOAL_FINISH_NONE,
+    SHOAL_FINISH_STOP,
+    SHOAL_FINISH_LENGTH
+} shoal_finish; /* stop: end token */
+
+typedef enum shoal_event_kind {
+    SHOAL_EVENT_TOKEN,  /* one generated token (never the end token) */
+    SHOAL_EVENT_ROWS,   /* results of prompt rows */
+    SHOAL_EVENT_SCORES, /* scores of prompt rows */
+    SHOAL_EVENT_DONE,
+} shoal_event_kind;
+
+/* Pointers are valid until the next call of shoal_engine_step. */
+typedef struct shoal_event {
+    shoal_event_kind kind;
+    int64_t sequence;    /* id from submit */
+    int32_t token;       /* TOKEN */
+    shoal_finish finish; /* DONE */
+    /* DONE, times on rank 0's clock */
+    int64_t submitted_us, first_token_us, done_us;
+    int32_t n_prompt, n_generated;
+    /* ROWS and SCORES: rows [row0, row0 + n_row) of the prompt */
+    int32_t row0, n_row;
+    const float *logits;   /* [n_row, n_vocab] */
+    const float *hidden;   /* [n_row, n_embd] */
+    const int32_t *expert; /* [n_moe_layer, n_row, top_k] */
+    const float *weight;   /* [n_moe_layer, n_row, top_k] */
+    const double
+        *nll; /* [n_row] -ln p(token row0+i+1 | ...); rows without successor are not included */
+} shoal_event;
+
+typedef struct shoal_engine_config {
+    int32_t n_context;
+    int32_t n_sequence;    /* in total over ranks; more are queued */
+    int32_t prefill_chunk; /* prompt rows of one rank in one step, over all its sequences */
+    const shoal_placement *placement;
+    bool want_rows; /* ROWS requests will come (sizes buffers) */
+} shoal_engine_config;
+
+typedef struct shoal_engine shoal_engine;
+
+/* Cache slots that rank `rank` gets: n_sequence spread by sequence weight, largest remainder, at
+ * least 1 where the weight is > 0. Pure. */
+int32_t shoal_engine_slots(const shoal_engine_config *config, int32_t rank);
+/* Rows one rank may have in a step (for shoal_model_config.n_token_max): prefill_chunk + the most
+ * slots of any rank. Pure. */
+int32_t shoal_engine_token_max(const shoal_engine_config *config);
+
+/* The model is loaded and outlives the engine. Not collective. */
+shoal_status shoal_engine_open(shoal_engine **engine, shoal_model *model, shoal_comm *comm,
+                               const shoal_engine_config *config, shoal_log *log);
+void shoal_engine_close(shoal_engine *engine); /* accepts NULL */
+
+/* Rank 0 only. Queue a sequence; id out. Errors: USAGE (does not fit n_context, empty prompt, token
+ * id out of range), NO_MEMORY. */
+shoal_status shoal_engine_submit(shoal_engine *engine, int64_t *sequence,
+                                 const shoal_sequence_request *request);
+/* Drop a sequence (a stop string was found, say): no more events. */
+void shoal_engine_cancel(shoal_engine *engine, int64_t sequence);
+int32_t shoal_engine_n_pending(const shoal_engine *engine); /* queued or running */
+int32_t shoal_engine_n_free(
+    const shoal_engine *engine); /* sequences that could run now beyond those submitted */
+
+/* Rank 0: one step over all ranks; events can be polled afterwards. Errors: what comm finds
+ * (PEER_LOST, INTERRUPTED, ...). */
+shoal_status shoal_engine_step(shoal_engine *engine);
+bool shoal_engine_poll(shoal_engine *engine, shoal_event *event);
+
+/* Rank 0: tell all others to leave serve. Others: run steps until told to stop. */
+shoal_status shoal_engine_stop(shoal_engine *engine);
+shoal_status shoal_engine_serve(shoal_engine *engine);
+
+/* Totals since open on this rank (rows = prompt rows and decode rows computed here). */
+typedef struct shoal_engine_counters {
+    int64_t n_step, n_prompt_row, n_decode_row;
+    int64_t step_us; /* in steps, on this rank */
+} shoal_engine_counters;
+const shoal_engine_counters *shoal_engine_count(const shoal_engine *engine);
+
+#endif

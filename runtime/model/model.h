@@ -1,0 +1,108 @@
+/* A loaded model on one rank: its weights, its KV cache, and the buffers of one step. forward.c is
+ * the line:
+ *
+ *     embed -> [ attention -> route -> plan -> dispatch -> experts -> combine ] x L -> norm ->
+ * logits
+ *
+ * Three lifetimes, three arenas: model (weights), session (KV cache, exchange buffers), step
+ * (activations). A rank with sequence weight 0 is expert-only: it loads no attention, embedding or
+ * head, and takes part in the exchange only. Layering: model knows checkpoint, comm, experts,
+ * kernels, base. Text and scheduling are above. */
+#ifndef SHOAL_MODEL_MODEL_H
+#define SHOAL_MODEL_MODEL_H
+
+#include "comm/plan.h"
+#include "experts/ffn.h"
+#include "experts/placement.h"
+#include "runtime/kernels/ops.h"
+#include "runtime/model/spec.h"
+
+typedef struct shoal_model shoal_model;
+
+/* Limits and choices of a session, equal on all ranks where agreement needs it. */
+typedef struct shoal_model_config {
+    bool fast; /* --math fast: wire format of rule 2 */
+    shoal_combine_kind combine;
+    shoal_kv_dtype kv_dtype;
+    int32_t n_context;                /* positions per sequence */
+    int32_t n_sequence;               /* cache slots on THIS rank; 0 on an expert-only rank */
+    int32_t n_token_max;              /* rows of one rank in one step */
+    const shoal_placement *placement; /* outlives the model */
+    shoal_compute compute;
+    shoal_comm *comm;
+    void (*progress)(void *arg, int64_t n_tensor, int64_t n_tensor_total, uint64_t n_bytes,
+                     uint64_t n_bytes_total);
+    void *progress_arg; /* may be NULL with progress NULL */
+} shoal_model_config;
+
+/* Bytes of memory by class, printed before anything is loaded. */
+typedef struct shoal_memory_table {
+    uint64_t expert_bytes, attention_bytes, other_weight_bytes; /* model arena */
+    uint64_t kv_bytes, exchange_bytes;                          /* session arena */
+    uint64_t step_bytes;                                        /* step arena */
+} shoal_memory_table;
+
+/* Three steps, so that the launcher can agree between them:
+ *   open    checks every tensor's name, shape and dtype (headers only) and measures memory
+ *   load    allocates and reads this rank's weights, with progress and signs of life (not
+ * collective: it polls comm) Errors: BAD_DATA, NO_INPUT, NO_MEMORY, and what shoal_comm_poll finds.
+ * checkpoint and spec outlive the model. */
+shoal_status shoal_model_open(shoal_model **model, const shoal_spec *spec,
+                              shoal_checkpoint *checkpoint, const shoal_model_config *config,
+                              shoal_log *log);
+shoal_status shoal_model_load(shoal_model *model);
+void shoal_model_close(shoal_model *model); /* accepts NULL */
+
+const shoal_spec *shoal_model_spec(const shoal_model *model);
+const shoal_memory_table *shoal_model_memory(const shoal_model *model);
+uint64_t shoal_model_expert_bytes_read(
+    const shoal_model *model); /* file bytes of experts read by this rank */
+uint64_t shoal_model_bytes_read(const shoal_model *model); /* all weight bytes read by this rank */
+const shoal_wire *shoal_model_wire(const shoal_model *model);
+
+/* Where a step's time went on this rank, us, summed since open. The phases add up to the forward
+ * pass. */
+typedef struct shoal_phase_times {
+    int64_t attention_us, router_us, dispatch_us, experts_us, combine_us, shared_us, dense_us,
+        logits_us, other_us;
+} shoal_phase_times;
+const shoal_phase_times *shoal_model_times(const shoal_model *model);
+
+/* Consecutive positions of one sequence in this step: rows [row0, row0 + n_row) of the step. */
+typedef struct shoal_chunk {
+    int32_t slot;      /* cache slot on this rank */
+    int32_t position0; /* position of its first row; rows before it are in the cache */
+    int32_t row0;
+    int32_t n_row;
+} shoal_chunk;
+
+/* Routing of the step's rows, kept when asked for: [n_moe_layer, n_token, top_k]. Caller's memory.
+ */
+typedef struct shoal_route_capture {
+    int32_t *expert;
+    float *weight;
+} shoal_route_capture;
+
+typedef struct shoal_forward_input {
+    int64_t step;
+    const int32_t *token;     /* [n_token] */
+    int32_t n_token;          /* of this rank; 0 is fine */
+    const shoal_chunk *chunk; /* [n_chunk], in row order, covering all rows */
+    int32_t n_chunk;
+    const bool *is_source;    /* [n_rank] ranks that hold tokens in this step */
+    const int32_t *logit_row; /* [n_logit] rows whose logits are wanted */
+    int32_t n_logit;
+    const shoal_route_capture *capture; /* or NULL */
+} shoal_forward_input;
+
+/* Views into step memory, valid until the next forward. */
+typedef struct shoal_forward_output {
+    float *logits;       /* [n_logit, n_vocab] */
+    const float *hidden; /* [n_logit, n_embd] after the last norm */
+} shoal_forward_output;
+
+/* One step of this rank; collective over all ranks of the model's comm. */
+shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
+                           const shoal_forward_input *in);
+
+#endif

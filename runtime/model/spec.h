@@ -1,0 +1,137 @@
+/* A model's architecture as data. A family (family/NAME.c) fills one spec from config.json;
+ * attention kinds, router kinds and MLP kinds are pieces that the spec combines, so that there is
+ * one forward pass for all families. Tensor roles are named once here; a family says how its files
+ * call them. Layering: model knows checkpoint, experts, kernels and base. */
+#ifndef SHOAL_MODEL_SPEC_H
+#define SHOAL_MODEL_SPEC_H
+
+#include "experts/router.h"
+#include "runtime/checkpoint/checkpoint.h"
+
+#define SHOAL_MAX_LAYER 1024
+#define SHOAL_MAX_EOS   16
+
+typedef enum shoal_attention_kind { SHOAL_ATTENTION_GQA, SHOAL_ATTENTION_MLA } shoal_attention_kind;
+typedef enum shoal_qk_norm_kind { SHOAL_QK_NORM_NONE, SHOAL_QK_NORM_HEAD } shoal_qk_norm_kind;
+typedef enum shoal_rope_kind { SHOAL_ROPE_HALF, SHOAL_ROPE_INTERLEAVED } shoal_rope_kind;
+
+typedef struct shoal_rope_config {
+    shoal_rope_kind kind;
+    int32_t n_rot;        /* rotated values per head */
+    float *inv_freq;      /* [n_rot / 2], owned by the spec; YaRN already applied */
+    float cos_sin_factor; /* YaRN attention factor on cos and sin; 1 without */
+} shoal_rope_config;
+
+typedef struct shoal_attention_config {
+    shoal_attention_kind kind;
+    int32_t n_head;
+    int32_t n_kv_head;          /* GQA */
+    int32_t head_dim;           /* GQA: of q, k, v */
+    shoal_qk_norm_kind qk_norm; /* GQA */
+    int32_t q_lora_rank;        /* MLA; 0: q has one matrix */
+    int32_t kv_lora_rank;       /* MLA */
+    int32_t nope_dim;           /* MLA: unrotated part of a head's q and k */
+    int32_t v_dim;              /* MLA: values per head */
+    float scale;                /* of the scores, all factors in */
+    shoal_rope_config rope;
+} shoal_attention_config;
+
+typedef struct shoal_spec {
+    const struct shoal_family *family;
+    int32_t n_layer;
+    int32_t n_vocab;
+    int32_t n_embd;
+    int32_t n_context_max; /* max_position_embeddings */
+    float norm_eps;
+    bool tied_embeddings;
+    shoal_attention_config attention;
+    shoal_router_config router;  /* of MoE layers */
+    bool router_bias_for_select; /* e_score_correction_bias */
+    int32_t n_ff_dense;          /* inner size of a dense layer's MLP */
+    int32_t n_ff_expert;
+    int32_t n_ff_shared; /* 0: no shared experts */
+    bool *is_moe;        /* [n_layer] */
+    int32_t n_moe_layer;
+    int32_t n_mtp_layer; /* multi-token-prediction layers at index n_layer..: recognised */
+    int32_t n_eos;
+    int32_t eos[SHOAL_MAX_EOS]; /* from generation_config.json, else config.json */
+    int32_t bos;                /* -1: none */
+} shoal_spec;
+
+/* What a tensor is for. X(name, level): per model, per layer, per expert. */
+typedef enum shoal_role {
+    SHOAL_ROLE_EMBED,
+    SHOAL_ROLE_FINAL_NORM,
+    SHOAL_ROLE_LM_HEAD,
+    SHOAL_ROLE_ATTN_NORM,
+    SHOAL_ROLE_MLP_NORM,
+    SHOAL_ROLE_Q, /* GQA, and MLA without q_lora */
+    SHOAL_ROLE_K,
+    SHOAL_ROLE_V,
+    SHOAL_ROLE_O,
+    SHOAL_ROLE_Q_NORM,
+    SHOAL_ROLE_K_NORM,
+    SHOAL_ROLE_Q_A, /* MLA */
+    SHOAL_ROLE_Q_A_NORM,
+    SHOAL_ROLE_Q_B,
+    SHOAL_ROLE_KV_A,
+    SHOAL_ROLE_KV_A_NORM,
+    SHOAL_ROLE_KV_B,
+    SHOAL_ROLE_GATE, /* dense MLP */
+    SHOAL_ROLE_UP,
+    SHOAL_ROLE_DOWN,
+    SHOAL_ROLE_ROUTER,
+    SHOAL_ROLE_ROUTER_SELECT_BIAS,
+    SHOAL_ROLE_SHARED_GATE,
+    SHOAL_ROLE_SHARED_UP,
+    SHOAL_ROLE_SHARED_DOWN,
+    SHOAL_ROLE_EXPERT_GATE,
+    SHOAL_ROLE_EXPERT_UP,
+    SHOAL_ROLE_EXPERT_DOWN,
+    SHOAL_N_ROLE
+} shoal_role;
+
+/* One architecture family: its own small file. */
+typedef struct shoal_family {
+    const char *model_type; /* config.json's */
+    /* Fill the spec's numbers from config; arrays are the spec's to own. Missing keys fall back to
+     * the family's class defaults; both config styles (rope_scaling / rope_parameters, torch_dtype
+     * / dtype, num_experts / num_local_experts) are read. */
+    shoal_status (*read)(shoal_spec *spec, const shoal_json *config, shoal_log *log);
+    /* printf pattern per role; %d once for a per-layer role, twice (layer, expert) for an expert
+     * role; NULL: not in this family. */
+    const char *tensor[SHOAL_N_ROLE];
+} shoal_family;
+
+#define SHOAL_TENSOR_NAME_MAX 256
+
+/* Read config.json (and generation_config.json's end tokens) into a spec. Errors: BAD_DATA: unknown
+ * model_type (the text lists what is supported), a missing or absurd value: names the key, what was
+ * found and what was wanted. */
+shoal_status shoal_spec_open(shoal_spec *spec, const shoal_checkpoint *checkpoint, shoal_log *log);
+/* Same from parsed documents (generation_config may be NULL). name: for messages. */
+shoal_status shoal_spec_read(shoal_spec *spec, const shoal_json *config,
+                             const shoal_json *generation_config, const char *name, shoal_log *log);
+void shoal_spec_close(shoal_spec *spec); /* accepts zeroed */
+
+/* Name of the tensor with a role; layer and expert as the role needs. Returns name. */
+const char *shoal_spec_tensor_name(char name[SHOAL_TENSOR_NAME_MAX], const shoal_spec *spec,
+                                   shoal_role role, int32_t layer, int32_t expert);
+
+/* Width of one position's cache row in values, per layer: MLA kv_lora_rank + n_rot; GQA 2 *
+ * n_kv_head * head_dim (k, then v). */
+int32_t shoal_spec_kv_width(const shoal_spec *spec);
+
+/* Parameters of the model, without MTP layers. */
+typedef struct shoal_parameter_count {
+    int64_t embed, lm_head, attention, router, dense_mlp, shared_experts, experts, norms;
+    int64_t one_expert;
+    int64_t total;
+    int64_t active; /* per token: all but the experts that are not chosen */
+} shoal_parameter_count;
+shoal_parameter_count shoal_spec_count(const shoal_spec *spec);
+
+/* All families, for messages and tests; ends with NULL. */
+const shoal_family *const *shoal_families(void);
+
+#endif
