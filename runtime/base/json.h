@@ -59,7 +59,8 @@ shoal_json *shoal_json_copy(const shoal_json *value); /* deep */
 void shoal_json_set(shoal_json *object, const char *key, shoal_json *value);
 void shoal_json_append(shoal_json *array, shoal_json *value);
 
-/* One line without trailing newline, keys in insertion order; free() it. Never NULL. */
+/* One line without trailing newline, keys in insertion order, numbers with up to 15 digits; free()
+ * it. Never NULL. */
 char *shoal_json_dump(const shoal_json *doc);
 
 #endif

@@ -67,7 +67,7 @@ void shoal_log_line(shoal_log *log, shoal_log_level level, const char *format, .
     write_line(log, level, text);
 }
 
-shoal_status shoal_fail(shoal_log *log, shoal_status status, const char *format, ...)
+shoal_status(shoal_fail)(shoal_log *log, shoal_status status, const char *format, ...)
 {
     if (log == NULL)
         return status;

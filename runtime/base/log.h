@@ -44,4 +44,14 @@ void shoal_log_line(shoal_log *log, shoal_log_level level, const char *format, .
 shoal_status shoal_fail(shoal_log *log, shoal_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The call as a macro, so that the compiler sees that the result is `status`: else it would warn of
+ * outputs that may be unset behind SHOAL_TRY. `status` is evaluated twice. */
+static inline shoal_status shoal_fail_result(shoal_status failed, shoal_status status)
+{
+    (void)failed;
+    return status;
+}
+#define shoal_fail(log, status, ...)                                                               \
+    shoal_fail_result((shoal_fail)((log), (status), __VA_ARGS__), (status))
+
 #endif
