@@ -72,12 +72,17 @@ typedef struct shoal_event {
         *nll; /* [n_row] -ln p(token row0+i+1 | ...); rows without successor are not included */
 } shoal_event;
 
+/* Rows of SCORES and ROWS sequences that one rank computes in one step at most: every one of them
+ * needs a row of logits, so this bounds logits memory and not speed of generation. */
+#define SHOAL_ENGINE_SCORE_ROWS 64
+
 typedef struct shoal_engine_config {
     int32_t n_context;
     int32_t n_sequence;    /* in total over ranks; more are queued */
     int32_t prefill_chunk; /* prompt rows of one rank in one step, over all its sequences */
     const shoal_placement *placement;
-    bool want_rows; /* ROWS requests will come (sizes buffers) */
+    bool want_scores; /* SCORES requests will come (sizes logits memory of the owners) */
+    bool want_rows;   /* ROWS requests will come, and SCORES may (sizes buffers on rank 0 too) */
 } shoal_engine_config;
 
 typedef struct shoal_engine shoal_engine;
@@ -88,6 +93,10 @@ int32_t shoal_engine_slots(const shoal_engine_config *config, int32_t rank);
 /* Rows one rank may have in a step (for shoal_model_config.n_token_max): prefill_chunk + the most
  * slots of any rank. Pure. */
 int32_t shoal_engine_token_max(const shoal_engine_config *config);
+/* Rows with logits one rank may have in a step (for shoal_model_config.n_logit_max): the most slots
+ * of any rank, + min(prefill_chunk, SHOAL_ENGINE_SCORE_ROWS) with want_rows or want_scores. Pure.
+ */
+int32_t shoal_engine_logit_max(const shoal_engine_config *config);
 
 /* The model is loaded and outlives the engine. Not collective. */
 shoal_status shoal_engine_open(shoal_engine **engine, shoal_model *model, shoal_comm *comm,

@@ -27,6 +27,7 @@ typedef struct shoal_model_config {
     int32_t n_context;                /* positions per sequence */
     int32_t n_sequence;               /* cache slots on THIS rank; 0 on an expert-only rank */
     int32_t n_token_max;              /* rows of one rank in one step */
+    int32_t n_logit_max;              /* rows with logits in one step */
     const shoal_placement *placement; /* outlives the model */
     shoal_compute compute;
     shoal_comm *comm;
@@ -59,6 +60,7 @@ uint64_t shoal_model_expert_bytes_read(
     const shoal_model *model); /* file bytes of experts read by this rank */
 uint64_t shoal_model_bytes_read(const shoal_model *model); /* all weight bytes read by this rank */
 const shoal_wire *shoal_model_wire(const shoal_model *model);
+const shoal_compute *shoal_model_compute(const shoal_model *model); /* as configured */
 
 /* Where a step's time went on this rank, us, summed since open. The phases add up to the forward
  * pass. */
