@@ -1,0 +1,103 @@
+/* The one inner loop behind matmul and attention: acc[t][lane] += x[t][k] * tile[k][lane], each
+ * lane one chain of fma in the order of k. A band of 16 lanes is held in as many registers as the
+ * instruction set needs; gcc's vector types are used for holding them, as arrays would be kept in
+ * memory. Layering: inside runtime/kernels/cpu only. */
+#ifndef SHOAL_KERNELS_CPU_LANES_H
+#define SHOAL_KERNELS_CPU_LANES_H
+
+#include "runtime/kernels/cpu/variant.h"
+
+#include <math.h>
+#include <string.h>
+
+/* f32 per register. What is computed does not depend on it. */
+#if defined(__AVX512F__)
+#define SHOAL_LANES 16
+#elif defined(__AVX2__)
+#define SHOAL_LANES 8
+#else
+#define SHOAL_LANES 4
+#endif
+
+#define SHOAL_PARTS  (SHOAL_BAND / SHOAL_LANES) /* registers of one band */
+#define SHOAL_TOKENS (SHOAL_LANES / 2)          /* rows of x whose sums stay in registers */
+
+typedef float shoal__vec __attribute__((vector_size(4 * SHOAL_LANES)));
+
+SHOAL_INLINE shoal__vec shoal__vec_load(const float *x)
+{
+    shoal__vec v;
+    memcpy(&v, x, sizeof v);
+    return v;
+}
+
+SHOAL_INLINE void shoal__vec_store(float *y, shoal__vec v)
+{
+    memcpy(y, &v, sizeof v);
+}
+
+SHOAL_INLINE shoal__vec shoal__vec_fma(float a, shoal__vec b, shoal__vec c)
+{
+    shoal__vec r;
+    for (int32_t l = 0; l < SHOAL_LANES; l++)
+        r[l] = fmaf(a, b[l], c[l]);
+    return r;
+}
+
+/* acc: rows of ld_acc, 16 wide; x: rows of ld_x, n long; tile: n rows of ld_tile, 16 wide.
+ * n_row is a constant <= 8 at every call. */
+SHOAL_INLINE void shoal__mac_rows(float *acc, int64_t ld_acc, const float *x, int64_t ld_x,
+                                  const float *tile, int64_t ld_tile, int32_t n,
+                                  const int32_t n_row)
+{
+    shoal__vec a[8][SHOAL_PARTS];
+#pragma GCC unroll 8
+    for (int32_t t = 0; t < n_row; t++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            a[t][p] = shoal__vec_load(acc + t * ld_acc + p * SHOAL_LANES);
+    }
+    for (int32_t k = 0; k < n; k++) {
+        shoal__vec w[SHOAL_PARTS];
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            w[p] = shoal__vec_load(tile + k * ld_tile + p * SHOAL_LANES);
+#pragma GCC unroll 8
+        for (int32_t t = 0; t < n_row; t++) {
+#pragma GCC unroll 4
+            for (int32_t p = 0; p < SHOAL_PARTS; p++)
+                a[t][p] = shoal__vec_fma(x[t * ld_x + k], w[p], a[t][p]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int32_t t = 0; t < n_row; t++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            shoal__vec_store(acc + t * ld_acc + p * SHOAL_LANES, a[t][p]);
+    }
+}
+
+/* The same for any number of rows. */
+SHOAL_INLINE void shoal__mac(float *acc, int64_t ld_acc, const float *x, int64_t ld_x,
+                             const float *tile, int64_t ld_tile, int32_t n, int32_t n_row)
+{
+    int32_t t = 0;
+    for (; t + SHOAL_TOKENS <= n_row; t += SHOAL_TOKENS)
+        shoal__mac_rows(acc + t * ld_acc, ld_acc, x + t * ld_x, ld_x, tile, ld_tile, n,
+                        SHOAL_TOKENS);
+    for (int32_t part = SHOAL_TOKENS / 2; part >= 1; part /= 2) {
+        if (n_row - t < part)
+            continue;
+        float *acc_t = acc + t * ld_acc;
+        const float *x_t = x + t * ld_x;
+        if (part == 4)
+            shoal__mac_rows(acc_t, ld_acc, x_t, ld_x, tile, ld_tile, n, 4);
+        else if (part == 2)
+            shoal__mac_rows(acc_t, ld_acc, x_t, ld_x, tile, ld_tile, n, 2);
+        else
+            shoal__mac_rows(acc_t, ld_acc, x_t, ld_x, tile, ld_tile, n, 1);
+        t += part;
+    }
+}
+
+#endif

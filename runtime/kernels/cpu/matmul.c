@@ -1,0 +1,113 @@
+/* y = x W^T over one layout for all formats: weights are decoded to f32 once per block of columns
+ * and then used for every token of a group, so nothing is converted per use. */
+#include "runtime/kernels/cpu/lanes.h"
+#include "runtime/kernels/cpu/scalar.h"
+
+enum {
+    BLOCK = SHOAL_FP8_BLOCK, /* columns decoded at a time: 8 KiB of f32, half of an L1 */
+    GROUP = 32,              /* tokens that use a decoded block */
+};
+
+static void decode_bf16(float *tile, const uint16_t *w, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++)
+        tile[i] = shoal__from_bf16(w[i]);
+}
+
+/* Shift the value bits to where f32 has them and re-bias the exponent. A subnormal gets the
+ * smallest normal exponent instead, whose implied one is then subtracted: exact, and without
+ * subnormal operands, which are slow. */
+static void decode_f16(float *tile, const uint16_t *w, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t half = w[i];
+        uint32_t magnitude = half & 0x7fffu;
+        uint32_t bits = (magnitude << 13) + (112u << 23);
+        bits += magnitude >= 0x7c00u ? 112u << 23 : 0; /* infinity, NaN */
+        bits += magnitude < 0x0400u ? 1u << 23 : 0;
+        float value = shoal__float(bits) - (magnitude < 0x0400u ? 0x1p-14f : 0.0f);
+        tile[i] = shoal__float(shoal__bits(value) | (half & 0x8000u) << 16);
+    }
+}
+
+static void decode_e4m3(float *tile, const uint8_t *w, int32_t n)
+{
+    for (int32_t i = 0; i < n; i++) {
+        uint32_t byte = w[i];
+        uint32_t magnitude = byte & 0x7fu;
+        uint32_t bits = (magnitude << 20) + (120u << 23);
+        bits = magnitude == 0x7fu ? 0x7fc00000u : bits;
+        bits += magnitude < 8u ? 1u << 23 : 0;
+        float value = shoal__float(bits) - (magnitude < 8u ? 0x1p-6f : 0.0f);
+        tile[i] = shoal__float(shoal__bits(value) | (byte & 0x80u) << 24);
+    }
+}
+
+/* n columns from column c0 of a band, [n][16] f32; `tile` is the room for them if they must be
+ * decoded. */
+static const float *decode(float *tile, const shoal_matrix *w, int32_t band, int32_t c0, int32_t n)
+{
+    size_t offset = ((size_t)band * (size_t)w->n_col + (size_t)c0) * SHOAL_BAND;
+    switch (w->format) {
+    case SHOAL_FORMAT_F32:
+        return (const float *)w->data + offset;
+    case SHOAL_FORMAT_F16:
+        decode_f16(tile, (const uint16_t *)w->data + offset, n * SHOAL_BAND);
+        break;
+    case SHOAL_FORMAT_BF16:
+        decode_bf16(tile, (const uint16_t *)w->data + offset, n * SHOAL_BAND);
+        break;
+    case SHOAL_FORMAT_FP8_BLOCK:
+        decode_e4m3(tile, (const uint8_t *)w->data + offset, n * SHOAL_BAND);
+        break;
+    case SHOAL_N_FORMAT:
+        break;
+    }
+    return tile;
+}
+
+/* One band for at most GROUP tokens, into acc [n_token][16]. */
+static void band_sums(float acc[GROUP][SHOAL_BAND], const shoal_matrix *w, int32_t band,
+                      const float *x, int64_t ld_x, int32_t n_token)
+{
+    _Alignas(64) float tile[BLOCK * SHOAL_BAND];
+    _Alignas(64) float sum[GROUP][SHOAL_BAND];
+    size_t acc_bytes = (size_t)n_token * sizeof acc[0];
+    memset(acc, 0, acc_bytes);
+    const float *scale = NULL;
+    if (w->format == SHOAL_FORMAT_FP8_BLOCK) {
+        size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
+        scale = w->scale + (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND)) * n_block;
+    }
+    for (int32_t c0 = 0; c0 < w->n_col; c0 += BLOCK) {
+        int32_t n = w->n_col - c0 < BLOCK ? w->n_col - c0 : BLOCK;
+        const float *weights = decode(tile, w, band, c0, n);
+        if (scale == NULL) {
+            shoal__mac(acc[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
+            continue;
+        }
+        memset(sum, 0, acc_bytes);
+        shoal__mac(sum[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
+        float s = scale[c0 / BLOCK];
+        for (int32_t t = 0; t < n_token; t++) {
+            for (int32_t l = 0; l < SHOAL_BAND; l++)
+                acc[t][l] = fmaf(s, sum[t][l], acc[t][l]);
+        }
+    }
+}
+
+void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
+                      const float *x, int64_t ld_x, int32_t n_token)
+{
+    _Alignas(64) float acc[GROUP][SHOAL_BAND];
+    for (int32_t band = band0; band < band1; band++) {
+        int32_t row0 = band * SHOAL_BAND;
+        int32_t n_row = w->n_row - row0 < SHOAL_BAND ? w->n_row - row0 : SHOAL_BAND;
+        for (int32_t t0 = 0; t0 < n_token; t0 += GROUP) {
+            int32_t n = n_token - t0 < GROUP ? n_token - t0 : GROUP;
+            band_sums(acc, w, band, x + t0 * ld_x, ld_x, n);
+            for (int32_t t = 0; t < n; t++)
+                memcpy(y + (t0 + t) * ld_y + row0, acc[t], (size_t)n_row * sizeof(float));
+        }
+    }
+}

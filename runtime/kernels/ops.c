@@ -1,0 +1,145 @@
+#include "runtime/kernels/ops.h"
+
+enum {
+    /* A tile is about 100 us of work on one core with a vector variant, so that worker 0 polls the
+     * transport often enough (rule 7). */
+    TILE_MACS = 1 << 20,
+    TILE_ELEMS = 1 << 14,
+    TOKEN_STEP = 32, /* tokens that share one decoding of the weights in cpu/matmul.c */
+};
+
+/* How one product is cut: a grid of token chunks by band chunks, all bands of a token chunk before
+ * the next chunk, so that its rows of x stay in the cache while the weights stream. */
+typedef struct grid {
+    int32_t n_band;  /* of the matrix */
+    int32_t bands;   /* per tile */
+    int32_t tokens;  /* per tile */
+    int32_t n_split; /* tiles along the bands */
+    int32_t n_tile;
+} grid;
+
+static grid cut(const shoal_matmul_item *item)
+{
+    grid g = {.n_band = shoal_matrix_n_band(item->w)};
+    if (item->n_token == 0 || g.n_band == 0)
+        return g;
+    /* One more than the tokens: decoding a weight costs about as much as using it. */
+    int64_t band_cost = (int64_t)SHOAL_BAND * item->w->n_col + 1;
+    int64_t tokens = TILE_MACS / band_cost / TOKEN_STEP * TOKEN_STEP;
+    tokens = tokens < TOKEN_STEP ? TOKEN_STEP : tokens;
+    tokens = tokens < item->n_token ? tokens : item->n_token;
+    int64_t bands = TILE_MACS / (band_cost * (tokens + 1));
+    bands = bands < 1 ? 1 : bands < g.n_band ? bands : g.n_band;
+    g.tokens = (int32_t)tokens;
+    g.bands = (int32_t)bands;
+    g.n_split = (g.n_band + g.bands - 1) / g.bands;
+    g.n_tile = g.n_split * ((item->n_token + g.tokens - 1) / g.tokens);
+    return g;
+}
+
+typedef struct matmul_job {
+    const shoal_kernels *kernels;
+    const shoal_matmul_item *item;
+} matmul_job;
+
+static void matmul_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const matmul_job *job = arg;
+    const shoal_matmul_item *item = job->item;
+    grid g = cut(item);
+    while (tile >= g.n_tile) {
+        tile -= g.n_tile;
+        g = cut(++item);
+    }
+    int32_t band0 = tile % g.n_split * g.bands;
+    int32_t band1 = g.n_band - band0 < g.bands ? g.n_band : band0 + g.bands;
+    int32_t t0 = tile / g.n_split * g.tokens;
+    int32_t n_token = item->n_token - t0 < g.tokens ? item->n_token - t0 : g.tokens;
+    job->kernels->matmul(item->y + t0 * item->ld_y, item->ld_y, item->w, band0, band1,
+                         item->x + t0 * item->ld_x, item->ld_x, n_token);
+}
+
+void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item)
+{
+    int32_t n_tile = 0;
+    for (int32_t i = 0; i < n_item; i++)
+        n_tile += cut(&item[i]).n_tile;
+    matmul_job job = {.kernels = c->kernels, .item = item};
+    if (n_tile > 0)
+        shoal_pool_run(c->pool, matmul_tile, &job, n_tile);
+}
+
+void shoal_op_matmul(const shoal_compute *c, float *y, int64_t ld_y, const shoal_matrix *w,
+                     const float *x, int64_t ld_x, int32_t n_token)
+{
+    shoal_matmul_item item = {
+        .y = y, .ld_y = ld_y, .w = w, .x = x, .ld_x = ld_x, .n_token = n_token};
+    shoal_op_matmul_many(c, &item, 1);
+}
+
+typedef struct norm_job {
+    const shoal_kernels *kernels;
+    float *y;
+    int64_t ld_y;
+    const float *x;
+    int64_t ld_x;
+    const float *weight;
+    int32_t n_row;
+    int32_t n_col;
+    int32_t rows; /* per tile */
+    float eps;
+} norm_job;
+
+static void norm_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const norm_job *job = arg;
+    int32_t row0 = tile * job->rows;
+    int32_t row1 = job->n_row - row0 < job->rows ? job->n_row : row0 + job->rows;
+    for (int32_t r = row0; r < row1; r++)
+        job->kernels->rms_norm(job->y + r * job->ld_y, job->x + r * job->ld_x, job->weight,
+                               job->n_col, job->eps);
+}
+
+void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const float *x, int64_t ld_x,
+                       const float *weight, int32_t n_row, int32_t n_col, float eps)
+{
+    norm_job job = {.kernels = c->kernels,
+                    .y = y,
+                    .ld_y = ld_y,
+                    .x = x,
+                    .ld_x = ld_x,
+                    .weight = weight,
+                    .n_row = n_row,
+                    .n_col = n_col,
+                    .rows = n_col < TILE_ELEMS ? TILE_ELEMS / (n_col + 1) : 1,
+                    .eps = eps};
+    if (n_row > 0)
+        shoal_pool_run(c->pool, norm_tile, &job, (n_row - 1) / job.rows + 1);
+}
+
+typedef struct silu_job {
+    const shoal_kernels *kernels;
+    float *y;
+    const float *gate;
+    const float *up;
+    int64_t n;
+} silu_job;
+
+static void silu_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const silu_job *job = arg;
+    int64_t i0 = (int64_t)tile * TILE_ELEMS;
+    int64_t n = job->n - i0 < TILE_ELEMS ? job->n - i0 : TILE_ELEMS;
+    job->kernels->silu_mul(job->y + i0, job->gate + i0, job->up + i0, n);
+}
+
+void shoal_op_silu_mul(const shoal_compute *c, float *y, const float *gate, const float *up,
+                       int64_t n)
+{
+    silu_job job = {.kernels = c->kernels, .y = y, .gate = gate, .up = up, .n = n};
+    if (n > 0)
+        shoal_pool_run(c->pool, silu_tile, &job, (int32_t)((n - 1) / TILE_ELEMS + 1));
+}
