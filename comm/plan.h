@@ -7,13 +7,22 @@
  * exchange, so every source sends one message (a bare header if no row goes there) to every rank
  * that owns experts of the layer; combine only comes back from where rows went.
  *
- * Dispatch message, little-endian:     header { u32 magic, u32 n_row, u32 n_slot, u32 step_low, i32
- * layer, u32 pad, u64 more_bytes } rows   n_row * row_bytes counts u16 [n_row] slots of each row,
- * padded to 4 bytes slots  { u32 local_expert, f32 weight } [n_slot], row by row, top-k order If it
- * exceeds the dispatch slot (default 256 KiB), the first message is its first slot_bytes bytes, and
- * more_bytes follow in a second one.
- * Combine message (exact): y per slot, in slot order; (reduced): the weighted f32 sum per row, in
- * row order. Encoded rows only. Layering: comm; speaks in plain arrays. */
+ * Dispatch message, little-endian:
+ *
+ *     header  32 bytes: { u32 magic, u32 n_row, u32 n_slot, u32 step_low, i32 layer, u32 pad = 0,
+ *             u64 more_bytes }
+ *     rows    n_row * dispatch_row_bytes
+ *     counts  u16 [n_row] slots of each row, then padding to 4 bytes
+ *     slots   { u32 local_expert, f32 weight } [n_slot], row by row, top-k order
+ *
+ * If it exceeds slot_bytes (default 256 KiB), the first message is its first slot_bytes bytes, and
+ * more_bytes follow in a second one. So one layer step sends from a source to a target, in bytes,
+ *
+ *     32 + n_row * dispatch_row_bytes + ceil4(2 * n_row) + 8 * n_slot
+ *
+ * Combine message, from each target that got rows: exact: y per slot, in slot order, n_slot *
+ * combine_row_bytes; reduced: the weighted f32 sum per row, in row order, n_row *
+ * combine_row_bytes. Encoded rows only, no header. Layering: comm; speaks in plain arrays. */
 #ifndef SHOAL_COMM_PLAN_H
 #define SHOAL_COMM_PLAN_H
 
@@ -30,10 +39,10 @@ typedef struct shoal_exchange_config {
     int32_t n_embd;
     int32_t top_k;
     int32_t n_token_max; /* tokens of one source in one step */
-    const int32_t
-        *n_local_max; /* [n_rank] most experts of one layer on each rank; 0: no experts there */
+    /* [n_rank] most experts of one layer on each rank; 0: no experts there */
+    const int32_t *n_local_max;
     const bool *may_source; /* [n_rank] ranks that may hold tokens */
-    size_t slot_bytes;      /* of a dispatch message */
+    size_t slot_bytes;      /* of a dispatch message: 64 .. SHOAL_MESSAGE_MAX_BYTES */
     shoal_wire wire;
 } shoal_exchange_config;
 
@@ -78,16 +87,15 @@ typedef struct shoal_exchange {
     shoal_plan plan;
     shoal_recv recv;
     size_t dispatch_row_bytes, combine_row_bytes;
-    unsigned char **send_buffer; /* [n_rank] dispatch messages going out; NULL where none can go */
-    unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in */
-    size_t *send_capacity;       /* [n_rank] bytes */
+    unsigned char *send_memory;  /* the step's dispatch messages, one behind the other */
+    unsigned char **send_buffer; /* [n_rank] into send_memory; the own message is not sent */
+    unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in; NULL: none can come */
     size_t *recv_capacity;       /* [n_rank] bytes */
-    unsigned char *combine_out;  /* encoded results for all sources, in recv slot (or row) order */
+    unsigned char *combine_out;  /* encoded results for other sources, in recv order */
     unsigned char *combine_in;   /* encoded results of own slots (or rows), in send order */
     float *combine_row;          /* [n_embd] one decoded row */
-    shoal_request *send_request; /* [2 * n_rank] */
-    shoal_request *recv_request; /* [2 * n_rank] */
-    size_t *send_message_bytes;  /* [n_rank] whole message of this step */
+    shoal_request *send_request; /* [3, n_rank] dispatch, dispatch second part, combine */
+    shoal_request *recv_request; /* [2, n_rank] dispatch or combine, dispatch second part */
 } shoal_exchange;
 
 /* Measure or carve. config's arrays are copied into the arena. */
@@ -103,15 +111,20 @@ void shoal_plan_build(shoal_exchange *x, const int32_t *topk_expert, const float
 
 /* Dispatch in two halves, so that other work (shared experts) can run while rows travel:
  * begin posts the receives, packs and sends; end waits, and fills x->recv. h: [n_token, n_embd].
- * Collective over is_source and is_target. Errors: as shoal_comm_wait; FAILED for a malformed
- * message (versions differ). */
+ * Collective over is_source and is_target. After begin, h is not needed any more. Errors: as
+ * shoal_comm_wait; FAILED for a malformed message (other magic, step or layer, counts or an expert
+ * beyond the limits), naming the rank it came from: the ranks are not of one build or one step. */
 shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
                                   int32_t layer);
 shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer);
 
-/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs. acc [n_token, n_embd] is
- * overwritten with exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order reduced: acc = sum
- * over owning ranks (ascending) of the row they sent. */
+/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs, each rounded to the wire
+ * once, also for own tokens. acc [n_token, n_embd] is overwritten with
+ *     exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order
+ *     reduced: acc = 0; acc += the row of each owning rank, in rank order; that row is
+ *              0; fma(w_j, y_j, .) in top-k order over the experts there.
+ * Returns when nothing of this layer step is in flight any more. Collective as dispatch. Errors:
+ * as shoal_comm_wait. */
 shoal_status shoal_combine(float *acc, shoal_exchange *x, shoal_comm *comm, const float *done);
 
 #endif

@@ -1,0 +1,231 @@
+/* Rows travel out. The own message is made and read like all others, but never sent: that is what
+ * rounds local rows to the wire format too (rule 2). */
+#include "comm/message.h"
+
+#include <assert.h>
+#include <string.h>
+
+static size_t first_part(const shoal_exchange *x, size_t n_bytes)
+{
+    return n_bytes < x->config.slot_bytes ? n_bytes : x->config.slot_bytes;
+}
+
+static shoal_status post_receives(shoal_exchange *x, shoal_comm *comm)
+{
+    int32_t n_rank = x->config.n_rank, rank = x->config.rank;
+    if (!x->plan.is_target[rank])
+        return SHOAL_OK;
+    for (int32_t s = 0; s < n_rank; s++) {
+        if (s == rank || !x->plan.is_source[s])
+            continue;
+        SHOAL_TRY(shoal_comm_recv_upto(comm, &x->recv_request[s], s, SHOAL_TAG_DISPATCH,
+                                       x->recv_buffer[s], first_part(x, x->recv_capacity[s])));
+    }
+    return SHOAL_OK;
+}
+
+/* Message for rank d into x->send_buffer[d]; returns its bytes. */
+static size_t pack(shoal_exchange *x, int32_t d, const float *h, int64_t step, int32_t layer)
+{
+    const shoal_plan *plan = &x->plan;
+    int32_t row0 = plan->send_row_offset[d], n_row = plan->send_row_offset[d + 1] - row0;
+    int32_t slot0 = plan->send_slot_offset[d], n_slot = plan->send_slot_offset[d + 1] - slot0;
+    size_t n_bytes = shoal__dispatch_bytes(x->dispatch_row_bytes, (size_t)n_row, (size_t)n_slot);
+    shoal__dispatch_parts parts =
+        shoal__dispatch_parts_of(x->send_buffer[d], x->dispatch_row_bytes, (size_t)n_row);
+    *parts.header = (shoal__dispatch_header){
+        .magic = SHOAL__DISPATCH_MAGIC,
+        .n_row = (uint32_t)n_row,
+        .n_slot = (uint32_t)n_slot,
+        .step_low = (uint32_t)(uint64_t)step,
+        .layer = layer,
+        .more_bytes = n_bytes - first_part(x, n_bytes),
+    };
+    for (int32_t i = 0; i < n_row; i++) {
+        const float *row = h + (int64_t)plan->send_row_token[row0 + i] * x->config.n_embd;
+        shoal_wire_encode(parts.row + (size_t)i * x->dispatch_row_bytes, x->config.wire.dispatch,
+                          x->kernels, row, x->config.n_embd);
+        parts.n_slot_of_row[i] = (uint16_t)plan->send_row_n_slot[row0 + i];
+    }
+    if (n_row % 2 != 0)
+        parts.n_slot_of_row[n_row] = 0;
+    for (int32_t i = 0; i < n_slot; i++)
+        parts.slot[i] = (shoal__dispatch_slot){(uint32_t)plan->send_slot_local[slot0 + i],
+                                               plan->send_slot_weight[slot0 + i]};
+    return n_bytes;
+}
+
+static shoal_status send_message(shoal_exchange *x, shoal_comm *comm, int32_t d, size_t n_bytes)
+{
+    size_t first = first_part(x, n_bytes);
+    SHOAL_TRY(shoal_comm_send(comm, &x->send_request[d], d, SHOAL_TAG_DISPATCH, x->send_buffer[d],
+                              first));
+    if (n_bytes == first)
+        return SHOAL_OK;
+    return shoal_comm_send(comm, &x->send_request[x->config.n_rank + d], d, SHOAL_TAG_DISPATCH_MORE,
+                           x->send_buffer[d] + first, n_bytes - first);
+}
+
+shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
+                                  int32_t layer)
+{
+    const shoal_plan *plan = &x->plan;
+    int32_t n_rank = x->config.n_rank, rank = x->config.rank;
+    for (int32_t i = 0; i < 2 * n_rank; i++)
+        x->recv_request[i] = SHOAL_REQUEST_NONE;
+    for (int32_t i = 0; i < 3 * n_rank; i++)
+        x->send_request[i] = SHOAL_REQUEST_NONE;
+    SHOAL_TRY(post_receives(x, comm));
+    if (!plan->is_source[rank])
+        return SHOAL_OK;
+
+    /* Each source begins with its neighbour, so that they do not all send to one rank first; the
+     * own message comes last. */
+    unsigned char *next = x->send_memory;
+    for (int32_t i = 1; i <= n_rank; i++) {
+        int32_t d = (rank + i) % n_rank;
+        if (!plan->is_target[d])
+            continue;
+        x->send_buffer[d] = next;
+        size_t n_bytes = pack(x, d, h, step, layer);
+        next += (n_bytes + SHOAL__MESSAGE_ALIGN - 1) / SHOAL__MESSAGE_ALIGN * SHOAL__MESSAGE_ALIGN;
+        if (d == rank)
+            continue;
+        SHOAL_TRY(send_message(x, comm, d, n_bytes));
+        SHOAL_TRY(shoal_comm_poll(comm)); /* packing the next may take a while */
+    }
+    return SHOAL_OK;
+}
+
+static shoal_status fail_message(shoal_comm *comm, int32_t source, int64_t step, int32_t layer,
+                                 const char *found)
+{
+    return shoal_fail(shoal_comm_log(comm), SHOAL_FAILED,
+                      "dispatch message from rank %d (%s) at step %lld, layer %d is malformed: %s; "
+                      "all ranks must run the same build of shoal",
+                      (int)source, shoal_comm_host(comm, source), (long long)step, (int)layer,
+                      found);
+}
+
+/* Check the header of a message whose first n_bytes have come. */
+static shoal_status check_header(const shoal_exchange *x, shoal_comm *comm, int32_t source,
+                                 size_t n_bytes, int64_t step, int32_t layer)
+{
+    char found[160];
+    shoal__dispatch_header header;
+    if (n_bytes < sizeof header) {
+        snprintf(found, sizeof found, "%zu bytes, the header alone has %zu", n_bytes,
+                 sizeof header);
+        return fail_message(comm, source, step, layer, found);
+    }
+    memcpy(&header, x->recv_buffer[source], sizeof header);
+    if (header.magic != SHOAL__DISPATCH_MAGIC || header.pad != 0) {
+        snprintf(found, sizeof found, "magic %08x, wanted %08x", header.magic,
+                 SHOAL__DISPATCH_MAGIC);
+        return fail_message(comm, source, step, layer, found);
+    }
+    if (header.step_low != (uint32_t)(uint64_t)step || header.layer != layer) {
+        snprintf(found, sizeof found, "it is of step %u (low 32 bits), layer %d", header.step_low,
+                 (int)header.layer);
+        return fail_message(comm, source, step, layer, found);
+    }
+    uint64_t row_slots_max = (uint64_t)shoal__row_slots_max(&x->config, x->config.rank);
+    if (header.n_row > (uint32_t)x->config.n_token_max || header.n_slot < header.n_row ||
+        header.n_slot > header.n_row * row_slots_max) {
+        snprintf(found, sizeof found, "%u rows with %u slots, wanted at most %d rows, of 1 to %d",
+                 header.n_row, header.n_slot, (int)x->config.n_token_max, (int)row_slots_max);
+        return fail_message(comm, source, step, layer, found);
+    }
+    size_t whole = shoal__dispatch_bytes(x->dispatch_row_bytes, header.n_row, header.n_slot);
+    size_t first = first_part(x, whole);
+    if (n_bytes != first || header.more_bytes != whole - first) {
+        snprintf(found, sizeof found,
+                 "%zu bytes and %llu to follow, wanted %zu and %zu for %u rows, %u slots", n_bytes,
+                 (unsigned long long)header.more_bytes, first, whole - first, header.n_row,
+                 header.n_slot);
+        return fail_message(comm, source, step, layer, found);
+    }
+    return SHOAL_OK;
+}
+
+/* All messages of other ranks are here, whole, with good headers; the slots are not checked. */
+static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer)
+{
+    int32_t n_rank = x->config.n_rank, rank = x->config.rank;
+    SHOAL_TRY(shoal_comm_wait(comm, x->recv_request, n_rank, "dispatch rows"));
+    bool more = false;
+    for (int32_t s = 0; s < n_rank; s++) {
+        if (s == rank || !x->plan.is_source[s])
+            continue;
+        SHOAL_TRY(check_header(x, comm, s, x->recv_request[s].n_bytes, step, layer));
+        uint64_t more_bytes = ((shoal__dispatch_header *)(void *)x->recv_buffer[s])->more_bytes;
+        if (more_bytes == 0)
+            continue;
+        more = true;
+        SHOAL_TRY(shoal_comm_recv(comm, &x->recv_request[n_rank + s], s, SHOAL_TAG_DISPATCH_MORE,
+                                  x->recv_buffer[s] + x->config.slot_bytes, more_bytes));
+    }
+    if (!more)
+        return SHOAL_OK;
+    return shoal_comm_wait(comm, x->recv_request + n_rank, n_rank, "dispatch rows, second part");
+}
+
+/* Append one source's rows and slots to x->recv. */
+static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
+                           unsigned char *message, int64_t step, int32_t layer)
+{
+    shoal_recv *recv = &x->recv;
+    shoal__dispatch_header header;
+    memcpy(&header, message, sizeof header);
+    shoal__dispatch_parts parts =
+        shoal__dispatch_parts_of(message, x->dispatch_row_bytes, header.n_row);
+    uint32_t n_local = (uint32_t)x->config.n_local_max[x->config.rank];
+    uint32_t row_slots_max = (uint32_t)shoal__row_slots_max(&x->config, x->config.rank);
+    uint32_t slot = 0;
+    for (uint32_t i = 0; i < header.n_row; i++) {
+        int32_t row = recv->n_row++;
+        shoal_wire_decode(recv->row + (int64_t)row * x->config.n_embd, x->config.wire.dispatch,
+                          x->kernels, parts.row + i * x->dispatch_row_bytes, x->config.n_embd);
+        recv->row_slot[row] = recv->n_slot;
+        uint32_t n_slot = parts.n_slot_of_row[i];
+        if (n_slot == 0 || n_slot > row_slots_max || n_slot > header.n_slot - slot)
+            return fail_message(comm, source, step, layer,
+                                "the slots of its rows do not add up to the slots of its header");
+        for (uint32_t end = slot + n_slot; slot < end; slot++) {
+            if (parts.slot[slot].local_expert >= n_local)
+                return fail_message(comm, source, step, layer,
+                                    "it is for an expert that this rank does not have");
+            recv->slot_row[recv->n_slot] = row;
+            recv->slot_expert[recv->n_slot] = (int32_t)parts.slot[slot].local_expert;
+            recv->slot_weight[recv->n_slot] = parts.slot[slot].weight;
+            recv->n_slot++;
+        }
+    }
+    if (slot != header.n_slot)
+        return fail_message(comm, source, step, layer,
+                            "the slots of its rows do not add up to the slots of its header");
+    return SHOAL_OK;
+}
+
+shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer)
+{
+    shoal_recv *recv = &x->recv;
+    int32_t n_rank = x->config.n_rank, rank = x->config.rank;
+    bool is_target = x->plan.is_target[rank];
+    recv->n_row = 0;
+    recv->n_slot = 0;
+    if (is_target)
+        SHOAL_TRY(receive_all(x, comm, step, layer));
+    for (int32_t s = 0; s < n_rank; s++) {
+        recv->row_offset[s] = recv->n_row;
+        recv->slot_offset[s] = recv->n_slot;
+        if (!is_target || !x->plan.is_source[s])
+            continue;
+        unsigned char *message = s == rank ? x->send_buffer[s] : x->recv_buffer[s];
+        SHOAL_TRY(unpack(x, comm, s, message, step, layer));
+    }
+    recv->row_offset[n_rank] = recv->n_row;
+    recv->slot_offset[n_rank] = recv->n_slot;
+    recv->row_slot[recv->n_row] = recv->n_slot;
+    return SHOAL_OK;
+}

@@ -1,0 +1,83 @@
+#include "comm/wire.h"
+
+#include <string.h>
+
+#define INT8_GROUP 32 /* values that share a scale */
+
+shoal_wire shoal_wire_format(bool fast, bool quantised, shoal_combine_kind kind)
+{
+    if (!fast)
+        return (shoal_wire){SHOAL_WIRE_F32, SHOAL_WIRE_F32, kind};
+    return (shoal_wire){quantised ? SHOAL_WIRE_INT8 : SHOAL_WIRE_BF16, SHOAL_WIRE_BF16, kind};
+}
+
+static size_t padded(size_t n_bytes)
+{
+    return (n_bytes + 3) / 4 * 4;
+}
+
+size_t shoal_wire_row_bytes(shoal_wire_encoding encoding, int32_t n)
+{
+    size_t n_value = (size_t)n;
+    switch (encoding) {
+    case SHOAL_WIRE_F32:
+        return n_value * sizeof(float);
+    case SHOAL_WIRE_BF16:
+        return padded(n_value * sizeof(uint16_t));
+    case SHOAL_WIRE_INT8:
+        return padded(n_value) + (n_value + INT8_GROUP - 1) / INT8_GROUP * sizeof(float);
+    }
+    return 0;
+}
+
+/* Rows lie at multiples of 4 bytes, so they are used as arrays in place. */
+void shoal_wire_encode(void *row, shoal_wire_encoding encoding, const shoal_kernels *kernels,
+                       const float *x, int32_t n)
+{
+    unsigned char *bytes = row;
+    size_t n_value = (size_t)n;
+    switch (encoding) {
+    case SHOAL_WIRE_F32:
+        memcpy(bytes, x, n_value * sizeof(float));
+        return;
+    case SHOAL_WIRE_BF16:
+        kernels->to_bf16(row, x, n);
+        memset(bytes + n_value * sizeof(uint16_t), 0,
+               padded(n_value * sizeof(uint16_t)) - n_value * sizeof(uint16_t));
+        return;
+    case SHOAL_WIRE_INT8:
+        kernels->to_int8(row, (float *)(void *)(bytes + padded(n_value)), x, n);
+        memset(bytes + n_value, 0, padded(n_value) - n_value);
+        return;
+    }
+}
+
+void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kernels *kernels,
+                       const void *row, int32_t n)
+{
+    const unsigned char *bytes = row;
+    switch (encoding) {
+    case SHOAL_WIRE_F32:
+        memcpy(x, bytes, (size_t)n * sizeof(float));
+        return;
+    case SHOAL_WIRE_BF16:
+        kernels->from_bf16(x, row, n);
+        return;
+    case SHOAL_WIRE_INT8:
+        kernels->from_int8(x, row, (const float *)(const void *)(bytes + padded((size_t)n)), n);
+        return;
+    }
+}
+
+const char *shoal_wire_text(shoal_wire_encoding encoding)
+{
+    switch (encoding) {
+    case SHOAL_WIRE_F32:
+        return "f32";
+    case SHOAL_WIRE_BF16:
+        return "bf16";
+    case SHOAL_WIRE_INT8:
+        return "int8";
+    }
+    return "unknown";
+}
