@@ -1,0 +1,125 @@
+#include "experts/ffn.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define ROWS_PER_TILE 16 /* rows that one tile of a gather or scatter copies */
+
+void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
+                     int32_t n_slot_max)
+{
+    size_t n = (size_t)n_slot_max;
+    *ffn = (shoal_ffn){
+        .n_slot_max = n_slot_max,
+        .n_embd = shard->n_embd,
+        .n_ff = shard->n_ff,
+        .order = SHOAL_TAKE(arena, n, int32_t),
+        .offset = SHOAL_TAKE(arena, shard->n_local_max + 1, int32_t),
+        .x = SHOAL_TAKE(arena, n * (size_t)shard->n_embd, float),
+        .gate = SHOAL_TAKE(arena, n * (size_t)shard->n_ff, float),
+        .up = SHOAL_TAKE(arena, n * (size_t)shard->n_ff, float),
+        .y = SHOAL_TAKE(arena, n * (size_t)shard->n_embd, float),
+        .item = SHOAL_TAKE(arena, 2 * (size_t)shard->n_local_max, shoal_matmul_item),
+    };
+}
+
+/* order: the slots by local expert, in slot order within one; offset: where each expert begins. */
+static void sort_by_expert(shoal_ffn *ffn, int32_t n_local, const int32_t *slot_expert,
+                           int32_t n_slot)
+{
+    int32_t *offset = ffn->offset;
+    memset(offset, 0, ((size_t)n_local + 1) * sizeof *offset);
+    for (int32_t i = 0; i < n_slot; i++) {
+        assert(slot_expert[i] >= 0 && slot_expert[i] < n_local);
+        offset[slot_expert[i] + 1]++;
+    }
+    for (int32_t e = 0; e < n_local; e++)
+        offset[e + 1] += offset[e];
+    for (int32_t i = 0; i < n_slot; i++)
+        ffn->order[offset[slot_expert[i]]++] = i;
+    /* Now offset[e] is the end of e, which is the beginning of e + 1. */
+    for (int32_t e = n_local; e > 0; e--)
+        offset[e] = offset[e - 1];
+    offset[0] = 0;
+}
+
+/* to[to_index[i]] = from[from_index[i]] for rows i < n_row; an index array may be NULL (i itself),
+ * and from_of is applied after from_index. */
+typedef struct copy_rows {
+    float *to;
+    const float *from;
+    const int32_t *to_index;
+    const int32_t *from_index;
+    const int32_t *from_of;
+    int32_t n_row, n_col;
+} copy_rows;
+
+static void copy_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const copy_rows *c = arg;
+    int32_t begin = tile * ROWS_PER_TILE;
+    int32_t end = c->n_row - begin < ROWS_PER_TILE ? c->n_row : begin + ROWS_PER_TILE;
+    for (int32_t i = begin; i < end; i++) {
+        int64_t to = c->to_index != NULL ? c->to_index[i] : i;
+        int64_t from = c->from_index != NULL ? c->from_index[i] : i;
+        if (c->from_of != NULL)
+            from = c->from_of[from];
+        memcpy(c->to + to * c->n_col, c->from + from * c->n_col, (size_t)c->n_col * sizeof(float));
+    }
+}
+
+static void copy(const shoal_compute *compute, copy_rows *rows)
+{
+    int32_t n_tile = (rows->n_row - 1) / ROWS_PER_TILE + 1;
+    shoal_pool_run(compute->pool, copy_tile, rows, n_tile);
+}
+
+void shoal_experts_forward(float *done, shoal_ffn *ffn, const shoal_shard *shard,
+                           const shoal_compute *compute, int32_t layer, const float *rows,
+                           const int32_t *slot_row, const int32_t *slot_expert, int32_t n_slot)
+{
+    assert(n_slot >= 0 && n_slot <= ffn->n_slot_max);
+    assert(layer >= 0 && layer < shard->n_layer);
+    if (n_slot == 0)
+        return;
+    const shoal_shard_layer *experts = &shard->layer[layer];
+    const int32_t n_embd = ffn->n_embd, n_ff = ffn->n_ff;
+    sort_by_expert(ffn, experts->n_local, slot_expert, n_slot);
+    copy(compute, &(copy_rows){.to = ffn->x,
+                               .from = rows,
+                               .from_index = ffn->order,
+                               .from_of = slot_row,
+                               .n_row = n_slot,
+                               .n_col = n_embd});
+
+    /* Gate and up of all experts with work are one job, so that few slots still fill the pool. */
+    int32_t n_item = 0;
+    for (int32_t e = 0; e < experts->n_local; e++) {
+        int64_t first = ffn->offset[e];
+        int32_t n = ffn->offset[e + 1] - ffn->offset[e];
+        if (n == 0)
+            continue;
+        const float *x = ffn->x + first * n_embd;
+        ffn->item[n_item++] = (shoal_matmul_item){
+            ffn->gate + first * n_ff, n_ff, &experts->expert[e].gate, x, n_embd, n};
+        ffn->item[n_item++] =
+            (shoal_matmul_item){ffn->up + first * n_ff, n_ff, &experts->expert[e].up, x, n_embd, n};
+    }
+    shoal_op_matmul_many(compute, ffn->item, n_item);
+    shoal_op_silu_mul(compute, ffn->gate, ffn->gate, ffn->up, (int64_t)n_slot * n_ff);
+
+    n_item = 0;
+    for (int32_t e = 0; e < experts->n_local; e++) {
+        int64_t first = ffn->offset[e];
+        int32_t n = ffn->offset[e + 1] - ffn->offset[e];
+        if (n > 0)
+            ffn->item[n_item++] =
+                (shoal_matmul_item){ffn->y + first * n_embd,  n_embd, &experts->expert[e].down,
+                                    ffn->gate + first * n_ff, n_ff,   n};
+    }
+    shoal_op_matmul_many(compute, ffn->item, n_item);
+    copy(compute,
+         &(copy_rows){
+             .to = done, .from = ffn->y, .to_index = ffn->order, .n_row = n_slot, .n_col = n_embd});
+}

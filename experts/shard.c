@@ -1,0 +1,66 @@
+#include "experts/shard.h"
+
+#include <assert.h>
+
+/* One [n_row, n_col] matrix with its storage; the header is filled where there is one (carving). */
+static void carve_matrix(shoal_matrix *w, shoal_arena *arena, shoal_format format, int32_t n_row,
+                         int32_t n_col)
+{
+    void *data = shoal_arena_take(arena, shoal_matrix_data_bytes(format, n_row, n_col), 1);
+    size_t scale_bytes = shoal_matrix_scale_bytes(format, n_row, n_col);
+    float *scale = scale_bytes > 0 ? shoal_arena_take(arena, scale_bytes, 1) : NULL;
+    if (w != NULL)
+        *w = (shoal_matrix){
+            .format = format, .n_row = n_row, .n_col = n_col, .data = data, .scale = scale};
+}
+
+static void fill_index(shoal_shard_layer *layer, const shoal_placement *placement, int32_t l,
+                       int32_t rank)
+{
+    int32_t n_of_rank[SHOAL_MAX_RANK] = {0};
+    for (int32_t e = 0; e < placement->n_expert; e++) {
+        int32_t owner = shoal_placement_owner(placement, l, e);
+        layer->owner[e] = owner;
+        layer->local_of[e] = n_of_rank[owner]++;
+        if (owner == rank)
+            layer->expert_id[layer->local_of[e]] = e;
+    }
+}
+
+void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_placement *placement,
+                       int32_t rank, int32_t n_embd, int32_t n_ff,
+                       const shoal_expert_format *format)
+{
+    assert(rank >= 0 && rank < placement->n_rank);
+    *shard = (shoal_shard){
+        .rank = rank,
+        .n_layer = placement->n_layer,
+        .n_expert = placement->n_expert,
+        .n_embd = n_embd,
+        .n_ff = n_ff,
+        .layer = SHOAL_TAKE(arena, placement->n_layer, shoal_shard_layer),
+    };
+    bool carving = shard->layer != NULL; /* NULL while measuring */
+    for (int32_t l = 0; l < shard->n_layer; l++) {
+        int32_t n_local = shoal_placement_owned(placement, l, rank, NULL);
+        shoal_shard_layer layer = {
+            .n_local = n_local,
+            .expert_id = SHOAL_TAKE(arena, n_local, int32_t),
+            .local_of = SHOAL_TAKE(arena, shard->n_expert, int32_t),
+            .owner = SHOAL_TAKE(arena, shard->n_expert, int32_t),
+            .expert = SHOAL_TAKE(arena, n_local, shoal_expert),
+        };
+        for (int32_t i = 0; i < n_local; i++) {
+            shoal_expert *expert = carving ? &layer.expert[i] : NULL;
+            carve_matrix(carving ? &expert->gate : NULL, arena, format[l].gate, n_ff, n_embd);
+            carve_matrix(carving ? &expert->up : NULL, arena, format[l].up, n_ff, n_embd);
+            carve_matrix(carving ? &expert->down : NULL, arena, format[l].down, n_embd, n_ff);
+        }
+        if (n_local > shard->n_local_max)
+            shard->n_local_max = n_local;
+        if (carving) {
+            fill_index(&layer, placement, l, rank);
+            shard->layer[l] = layer;
+        }
+    }
+}
