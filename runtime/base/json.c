@@ -13,9 +13,24 @@ static const size_t max_file_bytes = (size_t)512 << 20;
 
 /* -- reading -- */
 
+/* jansson swallows a zero byte behind a number. */
+static shoal_status check_no_zero_byte(const char *text, size_t n_bytes, const char *name,
+                                       shoal_log *log)
+{
+    const char *zero = n_bytes > 0 ? memchr(text, '\0', n_bytes) : NULL;
+    if (zero == NULL)
+        return SHOAL_OK;
+    int64_t line = 1;
+    for (const char *c = text; c < zero; c++)
+        line += *c == '\n';
+    return shoal_fail(log, SHOAL_BAD_DATA, "%s: not valid JSON at line %lld: a zero byte", name,
+                      (long long)line);
+}
+
 shoal_status shoal_json_parse(shoal_json **doc, const char *text, size_t n_bytes, const char *name,
                               shoal_log *log)
 {
+    SHOAL_TRY(check_no_zero_byte(text, n_bytes, name, log));
     json_error_t error;
     size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
     json_t *value = json_loadb(text, n_bytes, flags, &error);
