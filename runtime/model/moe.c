@@ -1,0 +1,103 @@
+/* The MLP half of a layer. MoE: who goes where, rows travel out, experts work, rows come home. */
+#include "runtime/base/clock.h"
+#include "runtime/model/model_state.h"
+
+#include <string.h>
+
+void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, const float *h,
+                int32_t n_token)
+{
+    shoal_step *step = &model->step;
+    int32_t n_embd = model->spec->n_embd, n_ff = weights->gate.n_row;
+    const shoal_matmul_item item[2] = {
+        {step->gate, n_ff, &weights->gate, h, n_embd, n_token},
+        {step->up, n_ff, &weights->up, h, n_embd, n_token},
+    };
+    shoal_op_matmul_many(&model->compute, item, 2);
+    shoal_op_silu_mul(&model->compute, step->gate, step->gate, step->up, (int64_t)n_token * n_ff);
+    shoal_op_matmul(&model->compute, out, n_embd, &weights->down, step->gate, n_ff, n_token);
+}
+
+static void norm(shoal_model *model, int32_t layer, int32_t n_token)
+{
+    const shoal_spec *s = model->spec;
+    shoal_op_rms_norm(&model->compute, model->step.h, s->n_embd, model->step.x, s->n_embd,
+                      model->weights.layer[layer].mlp_norm, n_token, s->n_embd, s->norm_eps);
+}
+
+void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token)
+{
+    norm(model, layer, n_token);
+    shoal__mlp(model->step.acc, model, &model->weights.layer[layer].dense, model->step.h, n_token);
+    model->compute.kernels->add(model->step.x, model->step.acc,
+                                (int64_t)n_token * model->spec->n_embd);
+}
+
+/* Router logits of the normed rows, and the choice. */
+static void route(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                  int32_t moe_layer)
+{
+    const shoal_spec *s = model->spec;
+    const shoal_layer_weights *w = &model->weights.layer[layer];
+    shoal_step *step = &model->step;
+    int32_t n = in->n_token;
+    shoal_op_matmul(&model->compute, step->router_logits, s->router.n_expert, &w->router, step->h,
+                    s->n_embd, n);
+    shoal_route(step->topk_expert, step->topk_weight, &s->router, model->compute.kernels,
+                step->router_logits, w->router_select_bias, n);
+    if (in->capture != NULL) {
+        size_t n_choice = (size_t)n * (size_t)s->router.top_k;
+        memcpy(in->capture->expert + (size_t)moe_layer * n_choice, step->topk_expert,
+               n_choice * sizeof(int32_t));
+        memcpy(in->capture->weight + (size_t)moe_layer * n_choice, step->topk_weight,
+               n_choice * sizeof(float));
+    }
+}
+
+/* Adds what passed since *mark to *phase and moves the mark. */
+static void lap(int64_t *phase_us, int64_t *mark_us)
+{
+    int64_t now_us = shoal_clock_us();
+    *phase_us += now_us - *mark_us;
+    *mark_us = now_us;
+}
+
+shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                        int32_t moe_layer)
+{
+    const shoal_spec *s = model->spec;
+    shoal_step *step = &model->step;
+    shoal_exchange *x = &model->exchange;
+    const shoal_shard_layer *placed = &model->weights.shard.layer[moe_layer];
+    shoal_phase_times *times = &model->times;
+    int64_t mark_us = shoal_clock_us();
+    int32_t n = in->n_token;
+
+    if (n > 0) {
+        norm(model, layer, n);
+        route(model, in, layer, moe_layer);
+    }
+    lap(&times->router_us, &mark_us);
+    shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,
+                     in->is_source, model->is_target[moe_layer]);
+    SHOAL_TRY(shoal_dispatch_begin(x, model->comm, step->h, in->step, layer));
+    lap(&times->dispatch_us, &mark_us);
+    if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
+        shoal__mlp(step->shared, model, &model->weights.layer[layer].shared, step->h, n);
+    lap(&times->shared_us, &mark_us);
+    SHOAL_TRY(shoal_dispatch_end(x, model->comm, in->step, layer));
+    lap(&times->dispatch_us, &mark_us);
+    shoal_experts_forward(step->done, &model->ffn, &model->weights.shard, &model->compute,
+                          moe_layer, x->recv.row, x->recv.slot_row, x->recv.slot_expert,
+                          x->recv.n_slot);
+    lap(&times->experts_us, &mark_us);
+    SHOAL_TRY(shoal_combine(step->acc, x, model->comm, step->done));
+    if (n > 0) { /* + shared experts, + residual */
+        int64_t n_value = (int64_t)n * s->n_embd;
+        if (s->n_ff_shared > 0)
+            model->compute.kernels->add(step->acc, step->shared, n_value);
+        model->compute.kernels->add(step->x, step->acc, n_value);
+    }
+    lap(&times->combine_us, &mark_us);
+    return SHOAL_OK;
+}

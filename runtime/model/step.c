@@ -1,0 +1,58 @@
+#include "runtime/model/step.h"
+
+int32_t shoal_step_d_k(const shoal_spec *spec)
+{
+    const shoal_attention_config *a = &spec->attention;
+    return a->kind == SHOAL_ATTENTION_MLA ? a->kv_lora_rank + a->rope.n_rot : a->head_dim;
+}
+
+int32_t shoal_step_d_v(const shoal_spec *spec)
+{
+    const shoal_attention_config *a = &spec->attention;
+    return a->kind == SHOAL_ATTENTION_MLA ? a->kv_lora_rank : a->head_dim;
+}
+
+static void carve_attention(shoal_step *step, shoal_arena *arena, const shoal_spec *spec, size_t n,
+                            size_t n_thread)
+{
+    const shoal_attention_config *a = &spec->attention;
+    bool mla = a->kind == SHOAL_ATTENTION_MLA;
+    size_t d_k = (size_t)shoal_step_d_k(spec), d_v = (size_t)shoal_step_d_v(spec),
+           n_head = (size_t)a->n_head;
+    step->cos = SHOAL_TAKE(arena, n * (size_t)a->rope.n_rot / 2, float);
+    step->sin = SHOAL_TAKE(arena, n * (size_t)a->rope.n_rot / 2, float);
+    step->q_latent = SHOAL_TAKE(arena, n * (size_t)a->q_lora_rank, float);
+    step->q = SHOAL_TAKE(arena, n * n_head * (size_t)a->head_dim, float);
+    step->kv = SHOAL_TAKE(arena, n * (size_t)shoal_spec_kv_width(spec), float);
+    step->q_absorbed = SHOAL_TAKE(arena, mla ? n * n_head * d_k : 0, float);
+    step->attended = SHOAL_TAKE(arena, n * n_head * d_v, float);
+    step->values = SHOAL_TAKE(arena, mla ? n * n_head * (size_t)a->v_dim : 0, float);
+    step->head_item = SHOAL_TAKE(arena, mla ? n_head : 0, shoal_matmul_item);
+    size_t n_worker = n > 0 ? n_thread : 0;
+    step->query_tile = SHOAL_TAKE(arena, n_worker * SHOAL_QUERY_TILE * d_k, float);
+    step->out_tile = SHOAL_TAKE(arena, n_worker * SHOAL_QUERY_TILE * d_v, float);
+    step->k_tile = SHOAL_TAKE(arena, n_worker * SHOAL_ATTEND_BLOCK * d_k, float);
+    step->v_tile = SHOAL_TAKE(arena, n_worker * SHOAL_ATTEND_BLOCK * d_v, float);
+}
+
+void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
+                      int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
+                      int32_t n_thread)
+{
+    size_t n = (size_t)n_token_max, n_embd = (size_t)spec->n_embd, n_logit = (size_t)n_logit_max;
+    size_t n_ff =
+        (size_t)(spec->n_ff_dense > spec->n_ff_shared ? spec->n_ff_dense : spec->n_ff_shared);
+    step->x = SHOAL_TAKE(arena, n * n_embd, float);
+    step->h = SHOAL_TAKE(arena, n * n_embd, float);
+    step->acc = SHOAL_TAKE(arena, n * n_embd, float);
+    carve_attention(step, arena, spec, n, (size_t)n_thread);
+    step->gate = SHOAL_TAKE(arena, n * n_ff, float);
+    step->up = SHOAL_TAKE(arena, n * n_ff, float);
+    step->shared = SHOAL_TAKE(arena, spec->n_ff_shared > 0 ? n * n_embd : 0, float);
+    step->router_logits = SHOAL_TAKE(arena, n * (size_t)spec->router.n_expert, float);
+    step->topk_expert = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, int32_t);
+    step->topk_weight = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, float);
+    step->done = SHOAL_TAKE(arena, (size_t)n_slot_max * n_embd, float);
+    step->logit_hidden = SHOAL_TAKE(arena, n_logit * n_embd, float);
+    step->logits = SHOAL_TAKE(arena, n_logit * (size_t)spec->n_vocab, float);
+}

@@ -1,0 +1,54 @@
+/* The wave of activations: the buffers of one step, carved once and rewritten each forward. n is
+ * the rows of this step. Layering: inside model. */
+#ifndef SHOAL_MODEL_STEP_H
+#define SHOAL_MODEL_STEP_H
+
+#include "experts/ffn.h"
+#include "runtime/model/spec.h"
+
+typedef struct shoal_step {
+    float *x;   /* [n_token_max, n_embd] residual stream */
+    float *h;   /* [n_token_max, n_embd] normed */
+    float *acc; /* [n_token_max, n_embd] what a block adds */
+    /* Attention */
+    float *cos;        /* [n_token_max, n_rot / 2] of each row's position */
+    float *sin;        /* [n_token_max, n_rot / 2] */
+    float *q_latent;   /* [n_token_max, q_lora_rank] MLA */
+    float *q;          /* [n_token_max, n_head * head_dim] */
+    float *kv;         /* [n_token_max, kv_width] as stored in the cache */
+    float *q_absorbed; /* [n_token_max, n_head, kv_lora_rank + n_rot] MLA */
+    float *attended;   /* [n_token_max, n_head, d_v] d_v: MLA kv_lora_rank, GQA head_dim */
+    float *values;     /* [n_token_max, n_head * v_dim] MLA, after W_UV */
+    shoal_matmul_item *head_item; /* [n_head] MLA */
+    /* Scratch of one attention task, per worker */
+    float *query_tile; /* [n_thread, SHOAL_QUERY_TILE, d_k] */
+    float *out_tile;   /* [n_thread, SHOAL_QUERY_TILE, d_v] */
+    float *k_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_k] */
+    float *v_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_v] */
+    /* MLPs of this rank: dense layers and shared experts */
+    float *gate;   /* [n_token_max, max(n_ff_dense, n_ff_shared)] */
+    float *up;     /* the same */
+    float *shared; /* [n_token_max, n_embd] */
+    /* Router */
+    float *router_logits; /* [n_token_max, n_expert] */
+    int32_t *topk_expert; /* [n_token_max, top_k] */
+    float *topk_weight;   /* [n_token_max, top_k] */
+    /* Experts: results of all rows that came to this rank, [n_slot_max, n_embd] */
+    float *done;
+    /* Head */
+    float *logit_hidden; /* [n_logit_max, n_embd] */
+    float *logits;       /* [n_logit_max, n_vocab] */
+} shoal_step;
+
+#define SHOAL_QUERY_TILE 64 /* (row, head) pairs of one attention task */
+
+/* Measure or carve. On a rank without sequences n_token_max and n_logit_max are 0. */
+void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
+                      int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
+                      int32_t n_thread);
+
+/* Widths of a head's query and value in the attention core. */
+int32_t shoal_step_d_k(const shoal_spec *spec);
+int32_t shoal_step_d_v(const shoal_spec *spec);
+
+#endif

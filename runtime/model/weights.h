@@ -1,0 +1,95 @@
+/* The weights of one rank: what the line reads. One walk over all tensors (weights.c) serves three
+ * passes: check every tensor's name, shape and dtype; carve the model arena; read this rank's
+ * bytes. Layering: inside model. */
+#ifndef SHOAL_MODEL_WEIGHTS_H
+#define SHOAL_MODEL_WEIGHTS_H
+
+#include "experts/shard.h"
+#include "runtime/checkpoint/load.h"
+#include "runtime/model/model.h"
+
+typedef struct shoal_mlp_weights {
+    shoal_matrix gate; /* [n_ff, n_embd] */
+    shoal_matrix up;   /* [n_ff, n_embd] */
+    shoal_matrix down; /* [n_embd, n_ff] */
+} shoal_mlp_weights;
+
+typedef struct shoal_attention_weights {
+    /* GQA (q also MLA without q_lora) */
+    shoal_matrix q; /* [n_head * head_dim, n_embd] */
+    shoal_matrix k; /* [n_kv_head * head_dim, n_embd] */
+    shoal_matrix v; /* [n_kv_head * head_dim, n_embd] */
+    float *q_norm;  /* [head_dim] */
+    float *k_norm;  /* [head_dim] */
+    /* MLA */
+    shoal_matrix q_a;   /* [q_lora_rank, n_embd] */
+    float *q_a_norm;    /* [q_lora_rank] */
+    shoal_matrix q_b;   /* [n_head * head_dim, q_lora_rank] */
+    shoal_matrix kv_a;  /* [kv_lora_rank + n_rot, n_embd] */
+    float *kv_a_norm;   /* [kv_lora_rank] */
+    shoal_matrix *k_up; /* [n_head] each [kv_lora_rank, nope_dim]: W_UK transposed, takes q into the
+                           latent space */
+    shoal_matrix
+        *v_up;      /* [n_head] each [v_dim, kv_lora_rank]: W_UV, takes the latent sum to values */
+    shoal_matrix o; /* [n_embd, n_head * v_dim] */
+} shoal_attention_weights;
+
+typedef struct shoal_layer_weights {
+    float *attn_norm; /* [n_embd] */
+    float *mlp_norm;  /* [n_embd] */
+    shoal_attention_weights attention;
+    shoal_mlp_weights dense;   /* dense layers */
+    shoal_matrix router;       /* [n_expert, n_embd], MoE layers */
+    float *router_select_bias; /* [n_expert] or NULL */
+    shoal_mlp_weights shared;  /* MoE layers with shared experts */
+} shoal_layer_weights;
+
+typedef struct shoal_weights {
+    bool has_attention; /* false on an expert-only rank: everything but the shard is absent */
+    shoal_matrix
+        embed; /* [n_vocab, n_embd], packed like the head so that tied embeddings are one matrix */
+    shoal_matrix lm_head; /* [n_vocab, n_embd]; shares embed's memory when tied */
+    float *final_norm;    /* [n_embd] */
+    int32_t n_layer;
+    shoal_layer_weights *layer; /* [n_layer] */
+    shoal_shard shard;
+} shoal_weights;
+
+/* What a pass over the tensors found and did. */
+typedef struct shoal_weights_totals {
+    int64_t n_tensor;    /* of this rank */
+    uint64_t file_bytes; /* of this rank, as stored */
+    uint64_t expert_file_bytes;
+    uint64_t expert_bytes, attention_bytes, other_bytes; /* packed, in memory */
+} shoal_weights_totals;
+
+/* Everything the walk needs; set up by model.c. */
+typedef struct shoal_weights_source {
+    const shoal_spec *spec;
+    const shoal_placement *placement;
+    int32_t rank;
+    shoal_loader *loader;
+    shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
+    shoal_log *log;
+    /* Called after each tensor of the load; a status other than OK ends the load. May be NULL. */
+    shoal_status (*loaded)(void *arg, const shoal_weights_totals *so_far);
+    void *loaded_arg;
+} shoal_weights_source;
+
+/* Check all tensors of the model, also those of other ranks. Fills formats, shapes and totals.
+ * weights->layer and its k_up, v_up arrays are allocated here (malloc, freed by
+ * shoal_weights_close): they hold headers, not weights. */
+shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *totals,
+                                 const shoal_weights_source *source);
+
+/* Measure or carve the memory of this rank's weights. totals gets the packed bytes. */
+void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weights_totals *totals,
+                         const shoal_weights_source *source);
+
+/* Read this rank's weights into the carved memory. */
+shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *done,
+                                const shoal_weights_source *source);
+
+void shoal_weights_close(shoal_weights *weights); /* accepts zeroed */
+
+#endif
