@@ -65,16 +65,19 @@ typedef struct shoal_comm shoal_comm;
 shoal_status shoal_comm_open(shoal_comm **comm, shoal_transport *transport,
                              const shoal_comm_config *config, shoal_log *log);
 
-/* Collective when `failed` is OK (no rank leaves while another still waits). With a failure it
- * announces it to the others (LOST is announced when found; anything else as a failure of this
- * rank) and gives them a moment to hear. Accepts NULL. */
-void shoal_comm_close(shoal_comm *comm, shoal_status failed);
+/* Collective when `failed` is OK or is what shoal_comm_agree gave to all (no rank leaves while
+ * another still waits). With another failure it announces it to the others (LOST was announced when
+ * found; anything else as a failure of this rank) and gives them a moment to hear. Accepts NULL.
+ * Returns true if all ranks left together, so that MPI may be finalised; false: others are lost or
+ * still run, end the process without waiting for them (MPI_Abort). */
+bool shoal_comm_close(shoal_comm *comm, shoal_status failed);
 
 int32_t shoal_comm_rank(const shoal_comm *comm);
 int32_t shoal_comm_n_rank(const shoal_comm *comm);
 const char *shoal_comm_host(const shoal_comm *comm, int32_t rank);
 const char *shoal_comm_transport_name(const shoal_comm *comm); /* "self", "mpi", "sim" */
 const shoal_comm_counters *shoal_comm_count(const shoal_comm *comm);
+shoal_log *shoal_comm_log(const shoal_comm *comm); /* the logger given to open */
 
 /* The clock that deadlines count in, us: real for self and mpi, virtual for sim. */
 int64_t shoal_comm_now_us(const shoal_comm *comm);
@@ -85,7 +88,10 @@ int64_t shoal_comm_now_us(const shoal_comm *comm);
 shoal_status shoal_comm_at(shoal_comm *comm, int64_t step, int32_t layer);
 
 /* Non-blocking send/receive of exactly n_bytes (any 64-bit size; split below as needed). The buffer
- * stays the caller's and must not be touched until the request is done. `peer` != own rank. */
+ * stays the caller's and must not be touched until the request is done; nor may the request move.
+ * After a failure open requests are void, and nothing moves any more once the failing call has
+ * returned, so their buffers may be freed. `peer` != own rank. A failure sticks: every later call
+ * on this communicator returns it (not logged again). */
 shoal_status shoal_comm_send(shoal_comm *comm, shoal_request *request, int32_t peer, shoal_tag tag,
                              const void *data, size_t n_bytes);
 shoal_status shoal_comm_recv(shoal_comm *comm, shoal_request *request, int32_t peer, shoal_tag tag,

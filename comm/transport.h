@@ -23,6 +23,11 @@ typedef struct shoal_request {
     size_t n_bytes; /* capacity; the received size once done */
     void *data;
     intptr_t handle[4]; /* the transport's own */
+    /* comm's own, for messages that are split. */
+    bool split, part_open;
+    size_t total_bytes;
+    size_t moved_bytes;
+    struct shoal_request *next;
 } shoal_request;
 
 /* A request that is done and refers to nothing. */
@@ -30,6 +35,10 @@ typedef struct shoal_request {
 
 typedef struct shoal_transport shoal_transport;
 
+/* Errors of start and test: PEER_LOST, not logged (comm words the blame and announces it); every
+ * other failure was logged by the transport (FAILED: a message of another size than wanted, or a
+ * virtual rank that was struck). Messages of one start are at most SHOAL_MESSAGE_MAX_BYTES. A tag
+ * is received either from SHOAL_ANY_RANK or from named ranks, never both. */
 typedef struct shoal_transport_ops {
     const char *name;
     /* Start; peer, tag, data, n_bytes, is_recv, exact of r are set. May complete at once. */
@@ -38,8 +47,8 @@ typedef struct shoal_transport_ops {
     shoal_status (*test)(shoal_transport *t, shoal_request *r);
     /* Give up a request that will never be waited for. */
     void (*cancel)(shoal_transport *t, shoal_request *r);
-    /* Nothing to do until a message may have come or until_us passes: mpi yields, sim hands the
-     * turn on. */
+    /* Nothing to do until one of the requests tested since the last idle may have completed, or
+     * until_us passes: mpi yields, sim hands the turn on. May return early. */
     void (*idle)(shoal_transport *t, int64_t until_us);
     int64_t (*now_us)(shoal_transport *t);
     /* Strike this rank; returns only for DROP, and for sim (then FAILED: unwind silently). kind:

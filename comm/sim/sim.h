@@ -9,8 +9,10 @@
 #include "comm/transport.h"
 #include "runtime/base/log.h"
 
+#define SHOAL_SIM_N_RANK_MAX 1024
+
 typedef struct shoal_sim_config {
-    int32_t n_rank;            /* 1 .. 1024 */
+    int32_t n_rank;            /* 1 .. SHOAL_SIM_N_RANK_MAX */
     double latency_us;         /* per message */
     double bandwidth_gb_per_s; /* per sender's link; 0: unlimited */
 } shoal_sim_config;
@@ -18,8 +20,11 @@ typedef struct shoal_sim_config {
 /* The body of one virtual rank. It owns `transport` (hand it to shoal_comm_open). */
 typedef shoal_status shoal_sim_rank_fn(void *arg, int32_t rank, shoal_transport *transport);
 
-/* Run fn on every virtual rank to the end; status [n_rank] gets each rank's return value (PEER_LOST
- * etc.). Returns OK when the run itself could be made. Ranks struck by a fault report FAILED. */
+/* Run fn on every virtual rank to the end; status [n_rank] (may be NULL) gets each rank's return
+ * value (PEER_LOST etc.). Returns OK when the run itself could be made. Ranks struck by a fault
+ * report FAILED. fn may use its own log; messages of the transport itself go to `log`, which only
+ * one rank at a time writes to. A rank that computes must not wait for another outside of the
+ * transport (no locks across waits): only one runs at a time. */
 shoal_status shoal_sim_run(const shoal_sim_config *config, shoal_sim_rank_fn *fn, void *arg,
                            shoal_status *status, shoal_log *log);
 
