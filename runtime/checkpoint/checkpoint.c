@@ -1,0 +1,291 @@
+#include "runtime/checkpoint/checkpoint.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/hash.h"
+#include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/index.h"
+#include "runtime/checkpoint/safetensors.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define SINGLE_NAME "model.safetensors"
+
+struct shoal_checkpoint {
+    char *path;
+    shoal_log *log;
+    shoal_json *config;
+    shoal_json *generation_config;
+    int32_t n_file;             /* opened, in sorted order of their names */
+    shoal__file *file;          /* [n_file] */
+    shoal__safetensors *header; /* [n_file] own the names of the tensors */
+    int64_t n_tensor;
+    shoal_tensor_info *tensor; /* [n_tensor] sorted by name */
+    uint64_t identity;
+    uint64_t bytes_read;
+};
+
+static shoal_status check_folder(const char *path, shoal_log *log)
+{
+    struct stat entry;
+    if (stat(path, &entry) != 0) {
+        bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
+        return shoal_fail(log, absent ? SHOAL_NO_INPUT : SHOAL_IO,
+                          "model \"%s\": %s; wanted a checkpoint folder that holds config.json and "
+                          "model.safetensors (or shards and %s)",
+                          path, strerror(errno), SHOAL_INDEX_NAME);
+    }
+    if (!S_ISDIR(entry.st_mode))
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "model %s is not a folder; wanted a checkpoint folder that holds "
+                          "config.json and model.safetensors (or shards and %s): give the folder, "
+                          "not a file in it",
+                          path, SHOAL_INDEX_NAME);
+    return SHOAL_OK;
+}
+
+/* A JSON file that must be an object. Its bytes go into *hash unless that is NULL. */
+static shoal_status read_config(shoal_json **doc, uint64_t *hash, const char *path, shoal_log *log)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    SHOAL_TRY(shoal_file_read(&text, &n_bytes, path, SHOAL_JSON_MAX_BYTES, log));
+    shoal_status status = shoal_json_parse(doc, text, n_bytes, path, log);
+    if (status == SHOAL_OK && hash != NULL) {
+        uint64_t length = n_bytes;
+        *hash = shoal_hash(*hash, &length, sizeof length);
+        *hash = shoal_hash(*hash, text, n_bytes);
+    }
+    free(text);
+    SHOAL_TRY(status);
+    if (!shoal_json_is_object(*doc))
+        return shoal_fail(log, SHOAL_BAD_DATA, "%s: wanted a JSON object", path);
+    return SHOAL_OK;
+}
+
+static shoal_status open_config(shoal_json **doc, uint64_t *hash, const shoal_checkpoint *c,
+                                const char *name)
+{
+    char *path = shoal__path_join(c->path, name);
+    if (path == NULL)
+        return shoal_fail(c->log, SHOAL_NO_MEMORY, "%s: no memory to open it", name);
+    shoal_status status = read_config(doc, hash, path, c->log);
+    free(path);
+    return status;
+}
+
+static shoal_status open_configs(shoal_checkpoint *c, bool need_config)
+{
+    if (shoal__file_exists(c->path, "config.json"))
+        SHOAL_TRY(open_config(&c->config, &c->identity, c, "config.json"));
+    else if (need_config)
+        return shoal_fail(c->log, SHOAL_NO_INPUT,
+                          "model %s: the folder has no config.json; wanted a checkpoint folder "
+                          "that holds config.json and %s (or shards and %s)",
+                          c->path, SINGLE_NAME, SHOAL_INDEX_NAME);
+    if (shoal__file_exists(c->path, "generation_config.json"))
+        SHOAL_TRY(open_config(&c->generation_config, NULL, c, "generation_config.json"));
+    return SHOAL_OK;
+}
+
+/* Open and check the files in the given order, and append their tensors. */
+static shoal_status open_files(shoal_checkpoint *c, const char *const *name, int32_t n_name)
+{
+    c->file = calloc((size_t)n_name, sizeof *c->file);
+    c->header = calloc((size_t)n_name, sizeof *c->header);
+    if (c->file == NULL || c->header == NULL)
+        return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for %d files", c->path,
+                          n_name);
+    for (int32_t i = 0; i < n_name; i++) {
+        SHOAL_TRY(shoal__file_open(&c->file[i], c->path, name[i], c->log));
+        c->n_file++;
+        SHOAL_TRY(shoal__safetensors_read(&c->header[i], &c->identity, &c->file[i], c->log));
+        c->n_tensor += c->header[i].n_tensor;
+    }
+    c->tensor = calloc((size_t)c->n_tensor + 1, sizeof *c->tensor);
+    if (c->tensor == NULL)
+        return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for %" PRId64 " tensors",
+                          c->path, c->n_tensor);
+    shoal_tensor_info *to = c->tensor;
+    for (int32_t i = 0; i < n_name; i++) {
+        shoal__safetensors *header = &c->header[i];
+        for (int64_t k = 0; k < header->n_tensor; k++) {
+            *to = header->tensor[k];
+            to->file = i;
+            to++;
+        }
+        free(header->tensor); /* the names stay */
+        header->tensor = NULL;
+    }
+    return SHOAL_OK;
+}
+
+static int compare_name(const void *a, const void *b)
+{
+    return strcmp(((const shoal_tensor_info *)a)->name, ((const shoal_tensor_info *)b)->name);
+}
+
+static shoal_status sort_tensors(shoal_checkpoint *c)
+{
+    qsort(c->tensor, (size_t)c->n_tensor, sizeof *c->tensor, compare_name);
+    for (int64_t i = 1; i < c->n_tensor; i++)
+        if (strcmp(c->tensor[i - 1].name, c->tensor[i].name) == 0)
+            return shoal_fail(c->log, SHOAL_BAD_DATA,
+                              "model %s: duplicate tensor %s: it lies in %s and in %s", c->path,
+                              c->tensor[i].name, c->file[c->tensor[i - 1].file].name,
+                              c->file[c->tensor[i].file].name);
+    return SHOAL_OK;
+}
+
+/* A folder without weights is fine; shards whose index did not come along are not. */
+static shoal_status check_no_shards(const shoal_checkpoint *c)
+{
+    DIR *folder = opendir(c->path);
+    if (folder == NULL)
+        return shoal_fail(c->log, SHOAL_IO, "model %s: cannot list the folder: %s", c->path,
+                          strerror(errno));
+    char found[256] = "";
+    for (struct dirent *entry; found[0] == '\0' && (entry = readdir(folder)) != NULL;) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (strncmp(entry->d_name, "model-", 6) == 0 && dot != NULL &&
+            strcmp(dot, ".safetensors") == 0)
+            snprintf(found, sizeof found, "%s", entry->d_name);
+    }
+    closedir(folder);
+    if (found[0] != '\0')
+        return shoal_fail(c->log, SHOAL_NO_INPUT,
+                          "model %s: has %s but no %s, which says what the shards hold; is the "
+                          "download complete?",
+                          c->path, found, SHOAL_INDEX_NAME);
+    return SHOAL_OK;
+}
+
+static shoal_status open_weights(shoal_checkpoint *c)
+{
+    if (shoal__file_exists(c->path, SHOAL_INDEX_NAME)) {
+        shoal__index index;
+        SHOAL_TRY(shoal__index_open(&index, c->path, c->log));
+        shoal_status status = open_files(c, index.file_name, index.n_file);
+        if (status == SHOAL_OK)
+            status = sort_tensors(c);
+        if (status == SHOAL_OK)
+            status = shoal__index_check(&index, c, c->log);
+        shoal__index_close(&index);
+        return status;
+    }
+    if (shoal__file_exists(c->path, SINGLE_NAME)) {
+        static const char *const single[] = {SINGLE_NAME};
+        SHOAL_TRY(open_files(c, single, 1));
+        return sort_tensors(c);
+    }
+    return check_no_shards(c);
+}
+
+static shoal_status open_checkpoint(shoal_checkpoint *c, const char *path, bool need_config)
+{
+    SHOAL_TRY(check_folder(path, c->log));
+    c->path = strdup(path);
+    if (c->path == NULL)
+        return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for its path", path);
+    SHOAL_TRY(open_configs(c, need_config));
+    return open_weights(c);
+}
+
+shoal_status shoal_checkpoint_open(shoal_checkpoint **checkpoint, const char *path,
+                                   bool need_config, shoal_log *log)
+{
+    shoal_checkpoint *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "model %s: no memory to open it", path);
+    c->log = log;
+    c->identity = SHOAL_HASH_INIT;
+    shoal_status status = open_checkpoint(c, path, need_config);
+    if (status != SHOAL_OK) {
+        shoal_checkpoint_close(c);
+        return status;
+    }
+    *checkpoint = c;
+    return SHOAL_OK;
+}
+
+void shoal_checkpoint_close(shoal_checkpoint *c)
+{
+    if (c == NULL)
+        return;
+    for (int32_t i = 0; i < c->n_file; i++) {
+        shoal__file_close(&c->file[i]);
+        shoal__safetensors_close(&c->header[i]);
+    }
+    free(c->tensor);
+    free(c->header);
+    free(c->file);
+    shoal_json_close(c->generation_config);
+    shoal_json_close(c->config);
+    free(c->path);
+    free(c);
+}
+
+const char *shoal_checkpoint_path(const shoal_checkpoint *c)
+{
+    return c->path;
+}
+
+const shoal_json *shoal_checkpoint_config(const shoal_checkpoint *c)
+{
+    return c->config;
+}
+
+const shoal_json *shoal_checkpoint_generation_config(const shoal_checkpoint *c)
+{
+    return c->generation_config;
+}
+
+int64_t shoal_checkpoint_n_tensor(const shoal_checkpoint *c)
+{
+    return c->n_tensor;
+}
+
+const shoal_tensor_info *shoal_checkpoint_tensor(const shoal_checkpoint *c, int64_t index)
+{
+    return &c->tensor[index];
+}
+
+const shoal_tensor_info *shoal_checkpoint_find(const shoal_checkpoint *c, const char *name)
+{
+    if (c->n_tensor == 0)
+        return NULL;
+    shoal_tensor_info key = {.name = name};
+    return bsearch(&key, c->tensor, (size_t)c->n_tensor, sizeof *c->tensor, compare_name);
+}
+
+const char *shoal_checkpoint_file_name(const shoal_checkpoint *c, const shoal_tensor_info *t)
+{
+    return c->file[t->file].name;
+}
+
+uint64_t shoal_checkpoint_identity(const shoal_checkpoint *c)
+{
+    return c->identity;
+}
+
+shoal_status shoal_checkpoint_read(shoal_checkpoint *c, const shoal_tensor_info *t, uint64_t first,
+                                   size_t n_bytes, void *dst)
+{
+    if (first > t->n_bytes || n_bytes > t->n_bytes - first)
+        return shoal_fail(c->log, SHOAL_FAILED,
+                          "%s: tensor %s has %" PRIu64 " bytes, asked for %zu from byte %" PRIu64
+                          " on (an error in Shoal)",
+                          c->file[t->file].path, t->name, t->n_bytes, n_bytes, first);
+    SHOAL_TRY(shoal__file_read(&c->file[t->file], t->offset + first, n_bytes, dst, c->log));
+    c->bytes_read += n_bytes;
+    return SHOAL_OK;
+}
+
+uint64_t shoal_checkpoint_bytes_read(const shoal_checkpoint *c)
+{
+    return c->bytes_read;
+}
