@@ -2,9 +2,14 @@
 #include "experts/placement_rules.h"
 #include "runtime/base/yaml.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
+/* Numbers are read as text, because libcyaml takes "1.0x" and "1,5" for the number they begin
+ * with. */
 typedef struct file_rank {
-    double *experts; /* NULL: left out */
-    double *sequences;
+    char *experts; /* NULL: left out */
+    char *sequences;
 } file_rank;
 
 typedef struct file_placement {
@@ -13,9 +18,10 @@ typedef struct file_placement {
 } file_placement;
 
 static const cyaml_schema_field_t rank_fields[] = {
-    CYAML_FIELD_FLOAT_PTR("experts", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, file_rank, experts),
-    CYAML_FIELD_FLOAT_PTR("sequences", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, file_rank,
-                          sequences),
+    CYAML_FIELD_STRING_PTR("experts", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, file_rank, experts,
+                           0, CYAML_UNLIMITED),
+    CYAML_FIELD_STRING_PTR("sequences", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, file_rank,
+                           sequences, 0, CYAML_UNLIMITED),
     CYAML_FIELD_END};
 
 static const cyaml_schema_value_t rank_schema = {
@@ -29,6 +35,22 @@ static const cyaml_schema_field_t file_fields[] = {
 static const cyaml_schema_value_t file_schema = {
     CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, file_placement, file_fields)};
 
+static shoal_status read_weight(double *weight, const char *text, const char *path, int32_t rank,
+                                const char *kind, shoal_log *log)
+{
+    *weight = 1.0;
+    if (text == NULL)
+        return SHOAL_OK;
+    char *end;
+    errno = 0;
+    *weight = strtod(text, &end);
+    if (end == text || *end != '\0' || errno == ERANGE)
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "%s: the %s weight of rank %d is \"%.40s\", wanted a number >= 0", path,
+                          kind, (int)rank, text);
+    return SHOAL_OK;
+}
+
 /* weight: [2, n_rank], experts then sequences. */
 static shoal_status file_weights(double *weight, const file_placement *file, const char *path,
                                  int32_t n_rank, shoal_log *log)
@@ -40,8 +62,8 @@ static shoal_status file_weights(double *weight, const file_placement *file, con
                           path, file->ranks_count, (int)n_rank);
     for (int32_t r = 0; r < n_rank; r++) {
         const file_rank *rank = &file->ranks[r];
-        weight[r] = rank->experts != NULL ? *rank->experts : 1.0;
-        weight[n_rank + r] = rank->sequences != NULL ? *rank->sequences : 1.0;
+        SHOAL_TRY(read_weight(&weight[r], rank->experts, path, r, "experts", log));
+        SHOAL_TRY(read_weight(&weight[n_rank + r], rank->sequences, path, r, "sequences", log));
     }
     SHOAL_TRY(shoal__placement_check_weights(weight, n_rank, "experts", path, SHOAL_BAD_DATA, log));
     return shoal__placement_check_weights(weight + n_rank, n_rank, "sequences", path,
