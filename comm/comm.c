@@ -112,6 +112,11 @@ const char *shoal_comm_transport_name(const shoal_comm *comm)
     return comm->transport->ops->name;
 }
 
+shoal_log *shoal_comm_log(const shoal_comm *comm)
+{
+    return comm->log;
+}
+
 const shoal_comm_counters *shoal_comm_count(const shoal_comm *comm)
 {
     return &comm->count;
