@@ -7,9 +7,11 @@
  * Fixed orders (rule 1):
  *   matmul    lane = output row; sequential over columns (FP8: over groups of 128, see matrix.h)
  *   row sums  (norm, softmax denominators) 16 lanes: lane l adds elements l, l+16, ...; then the
- * lanes are added in a fixed tree (8 4 2 1) attention blocks of SHOAL_ATTEND_BLOCK positions,
- * counted from position 0, merged in order Layering: kernels know base only. Callers pass plain
- * arrays; nothing is allocated. */
+ *             lanes are added in a fixed tree (8 4 2 1)
+ *   attention blocks of SHOAL_ATTEND_BLOCK positions, counted from position 0, merged in order
+ *
+ * The same bits are promised for numbers; a NaN stays one, but its sign and payload may differ.
+ * Layering: kernels know base only. Callers pass plain arrays; nothing is allocated. */
 #ifndef SHOAL_KERNELS_KERNELS_H
 #define SHOAL_KERNELS_KERNELS_H
 
@@ -36,8 +38,8 @@ typedef struct shoal_kernels {
     void (*matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
                    const float *x, int64_t ld_x, int32_t n_token);
 
-    /* One row: y[c] = weight[c] * (x[c] / sqrt(mean(x^2) + eps)). y may be x. weight [n_col] f32.
-     */
+    /* One row: y[c] = weight[c] * (x[c] * (1 / sqrt(mean(x^2) + eps))). y may be x. weight [n_col]
+     * f32. */
     void (*rms_norm)(float *y, const float *x, const float *weight, int32_t n_col, float eps);
 
     /* Rotate one head's n_rot values in place. cos, sin: [n_rot / 2]. half: pairs (i, i + n_rot/2);
@@ -45,10 +47,10 @@ typedef struct shoal_kernels {
     void (*rope_half)(float *x, const float *cos, const float *sin, int32_t n_rot);
     void (*rope_interleaved)(float *x, const float *cos, const float *sin, int32_t n_rot);
 
-    /* y[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z)). */
+    /* y[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z)). y may be gate or up. */
     void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
 
-    /* y[i] += x[i]; y[i] = fma(a, x[i], y[i]). */
+    /* y[i] += x[i]; y[i] = fma(a, x[i], y[i]). y and x do not overlap. */
     void (*add)(float *y, const float *x, int64_t n);
     void (*axpy)(float *y, float a, const float *x, int64_t n);
 

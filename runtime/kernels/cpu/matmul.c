@@ -30,16 +30,15 @@ static void decode_f16(float *tile, const uint16_t *w, int32_t n)
     }
 }
 
+/* e4m3 has so few subnormals that it pays to let the multiplication normalise them. */
 static void decode_e4m3(float *tile, const uint8_t *w, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         uint32_t byte = w[i];
-        uint32_t magnitude = byte & 0x7fu;
-        uint32_t bits = (magnitude << 20) + (120u << 23);
-        bits = magnitude == 0x7fu ? 0x7fc00000u : bits;
-        bits += magnitude < 8u ? 1u << 23 : 0;
-        float value = shoal__float(bits) - (magnitude < 8u ? 0x1p-6f : 0.0f);
-        tile[i] = shoal__float(shoal__bits(value) | (byte & 0x80u) << 24);
+        uint32_t sign = byte << 24 & 0x80000000u;
+        uint32_t magnitude = byte << 20 & 0x07f00000u;
+        magnitude = magnitude == 0x07f00000u ? 0x7fc00000u : magnitude;
+        tile[i] = shoal__float(sign | magnitude) * 0x1p120f;
     }
 }
 

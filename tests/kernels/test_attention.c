@@ -1,0 +1,256 @@
+#include "tests/kernels/variants.h"
+
+/* One kv head over a cache of rows, and queries that each see [from, to) of its positions. */
+typedef struct problem {
+    int32_t n_position, n_query;
+    int32_t d_k, d_v, key0, value0, row_elems;
+    shoal_kv_dtype dtype;
+    float scale;
+    void *cache;
+    float *q; /* [n_query, d_k] */
+    int32_t from[64];
+    int32_t to[64];
+} problem;
+
+static size_t elem_bytes(const problem *p)
+{
+    return p->dtype == SHOAL_KV_F32 ? 4 : 2;
+}
+
+static float cache_at(const problem *p, int32_t position, int32_t element)
+{
+    int64_t i = (int64_t)position * p->row_elems + element;
+    return p->dtype == SHOAL_KV_F32 ? ((const float *)p->cache)[i]
+                                    : shoal_bf16_to_f32(((const uint16_t *)p->cache)[i]);
+}
+
+static void make_problem(problem *p, source *s)
+{
+    p->row_elems = p->value0 + p->d_v > p->key0 + p->d_k ? p->value0 + p->d_v : p->key0 + p->d_k;
+    int64_t n = (int64_t)p->n_position * p->row_elems;
+    p->cache = room((size_t)n * elem_bytes(p));
+    for (int64_t i = 0; i < n; i++) {
+        if (p->dtype == SHOAL_KV_F32)
+            ((float *)p->cache)[i] = draw_float(s);
+        else
+            ((uint16_t *)p->cache)[i] = shoal_f32_to_bf16(draw_float(s));
+    }
+    p->q = floats((int64_t)p->n_query * p->d_k);
+    fill(p->q, (int64_t)p->n_query * p->d_k, s);
+    p->scale = 4.0f / sqrtf((float)p->d_k);
+}
+
+static void drop_problem(problem *p)
+{
+    free(p->cache);
+    free(p->q);
+}
+
+/* out: [n_query of the call, d_v], for queries [i0, i1), over positions [0, n_position) that exist
+ * at the time of the call. */
+static void attend(const shoal_kernels *k, float *out, const problem *p, int32_t i0, int32_t i1,
+                   int32_t n_position)
+{
+    int32_t n = i1 - i0;
+    float *k_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_k);
+    float *v_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_v);
+    shoal_attend_state state[64];
+    int32_t first[64], last[64];
+    memset(out, 0, (size_t)n * (size_t)p->d_v * sizeof(float));
+    for (int32_t i = 0; i < n; i++)
+        state[i] = (shoal_attend_state){.max = -INFINITY, .denom = 0};
+    for (int32_t b = 0; b < n_position; b += SHOAL_ATTEND_BLOCK) {
+        int32_t n_here = n_position - b;
+        if (n_here > SHOAL_ATTEND_BLOCK)
+            n_here = SHOAL_ATTEND_BLOCK;
+        memset(k_tile, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_k * sizeof(float));
+        memset(v_tile, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_v * sizeof(float));
+        size_t row_bytes = (size_t)p->row_elems * elem_bytes(p);
+        k->attend_tile(k_tile, v_tile, (const char *)p->cache + (size_t)b * row_bytes, row_bytes,
+                       p->dtype, n_here, p->key0, p->d_k, p->value0, p->d_v);
+        for (int32_t i = 0; i < n; i++) {
+            first[i] = p->from[i0 + i] - b;
+            last[i] = p->to[i0 + i] - b;
+        }
+        k->attend_block(out, p->d_v, state, p->q + (int64_t)i0 * p->d_k, p->d_k, n, first, last,
+                        p->scale, k_tile, v_tile, p->d_k, p->d_v);
+    }
+    for (int32_t i = 0; i < n; i++)
+        k->attend_finish(out + (int64_t)i * p->d_v, &state[i], p->d_v);
+    free(k_tile);
+    free(v_tile);
+}
+
+static void check_naive(const problem *p, const float *out)
+{
+    double *weight = room((size_t)p->n_position * sizeof *weight);
+    for (int32_t i = 0; i < p->n_query; i++) {
+        double max = -INFINITY, sum = 0;
+        for (int32_t j = p->from[i]; j < p->to[i]; j++) {
+            weight[j] = 0;
+            for (int32_t c = 0; c < p->d_k; c++)
+                weight[j] +=
+                    (double)p->q[(int64_t)i * p->d_k + c] * (double)cache_at(p, j, p->key0 + c);
+            weight[j] *= (double)p->scale;
+            max = max < weight[j] ? weight[j] : max;
+        }
+        for (int32_t j = p->from[i]; j < p->to[i]; j++)
+            sum += weight[j] = exp(weight[j] - max);
+        for (int32_t d = 0; d < p->d_v; d++) {
+            double want = 0;
+            for (int32_t j = p->from[i]; j < p->to[i]; j++)
+                want += weight[j] / sum * (double)cache_at(p, j, p->value0 + d);
+            ck_assert_double_eq_tol((double)out[(int64_t)i * p->d_v + d], want, 2e-6);
+        }
+    }
+    free(weight);
+}
+
+/* Queries at the last positions of the cache, heads beside each other, each with its window. */
+static void set_ranges(problem *p, int32_t n_head, int32_t window)
+{
+    for (int32_t i = 0; i < p->n_query; i++) {
+        p->to[i] = p->n_position - (p->n_query - 1) / n_head + i / n_head;
+        p->from[i] = window > 0 && p->to[i] > window ? p->to[i] - window : 0;
+    }
+}
+
+static void check_problem(problem *p, int32_t n_head, int32_t window)
+{
+    source s = {(uint64_t)(p->n_position * 100 + p->d_k)};
+    variants v = all_variants();
+    make_problem(p, &s);
+    set_ranges(p, n_head, window);
+    int64_t n = (int64_t)p->n_query * p->d_v;
+    float *want = floats(n);
+    float *out = floats(n);
+    attend(v.kernels[0], want, p, 0, p->n_query, p->n_position);
+    check_naive(p, want);
+    for (int32_t i = 1; i < v.n; i++) {
+        attend(v.kernels[i], out, p, 0, p->n_query, p->n_position);
+        ASSERT_SAME(v.kernels[i], out, want, n);
+    }
+    /* Each query alone, with no later position in the cache yet: the same bits. */
+    const shoal_kernels *k = v.kernels[v.n - 1];
+    for (int32_t i = 0; i < p->n_query; i++) {
+        attend(k, out, p, i, i + 1, p->to[i]);
+        ASSERT_SAME(k, out, want + (int64_t)i * p->d_v, p->d_v);
+    }
+    free(out);
+    free(want);
+    drop_problem(p);
+}
+
+START_TEST(grouped_heads_with_causal_ranges)
+{
+    static const int32_t n_position[] = {6, 17, 64, 65, 150, 257};
+    for (size_t i = 0; i < sizeof n_position / sizeof n_position[0]; i++) {
+        for (int32_t dtype = 0; dtype < 2; dtype++) {
+            problem p = {.n_position = n_position[i],
+                         .n_query = 15,
+                         .d_k = 33,
+                         .d_v = 40,
+                         .value0 = 33,
+                         .dtype = (shoal_kv_dtype)dtype};
+            check_problem(&p, 3, 0);
+        }
+    }
+}
+END_TEST
+
+START_TEST(windows)
+{
+    static const int32_t window[] = {1, 5, 16, 63, 64, 65, 100};
+    for (size_t i = 0; i < sizeof window / sizeof window[0]; i++) {
+        problem p = {.n_position = 200,
+                     .n_query = 20,
+                     .d_k = 16,
+                     .d_v = 16,
+                     .value0 = 16,
+                     .dtype = SHOAL_KV_BF16};
+        check_problem(&p, 2, window[i]);
+    }
+}
+END_TEST
+
+/* MLA: the values are the first part of the keys; more heads than share one pass. */
+START_TEST(overlapping_keys_and_values)
+{
+    problem p = {.n_position = 130, .n_query = 44, .d_k = 72, .d_v = 64, .dtype = SHOAL_KV_F32};
+    check_problem(&p, 11, 0);
+}
+END_TEST
+
+/* A block of which a query sees nothing leaves it untouched, whatever the tiles hold. */
+START_TEST(a_masked_block_changes_nothing)
+{
+    variants v = all_variants();
+    enum { D = 20 };
+    float *tile = floats(SHOAL_ATTEND_BLOCK * D);
+    memset(tile, 0xff, SHOAL_ATTEND_BLOCK * D * sizeof(float)); /* NaN */
+    static const int32_t range[][2] = {{0, 0}, {5, 5}, {9, 3}, {64, 90}, {-70, -6}, {-5, 0}};
+    for (int32_t i = 0; i < v.n; i++) {
+        for (size_t j = 0; j < sizeof range / sizeof range[0]; j++) {
+            float out[D], before[D], q[D] = {0};
+            source s = {j};
+            fill(out, D, &s);
+            out[3] = -0.0f;
+            memcpy(before, out, sizeof out);
+            shoal_attend_state state = {.max = 0.7f, .denom = 3.1f};
+            v.kernels[i]->attend_block(out, D, &state, q, D, 1, &range[j][0], &range[j][1], 1.0f,
+                                       tile, tile, D, D);
+            ck_assert(memcmp(out, before, sizeof out) == 0);
+            ck_assert(state.max == 0.7f && state.denom == 3.1f);
+        }
+    }
+    free(tile);
+}
+END_TEST
+
+/* Positions outside a query's range may hold anything. */
+START_TEST(invisible_positions_may_be_nan)
+{
+    variants v = all_variants();
+    source s = {5};
+    enum { D = 24 };
+    float *k_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    fill(k_tile, SHOAL_ATTEND_BLOCK * D, &s);
+    fill(v_tile, SHOAL_ATTEND_BLOCK * D, &s);
+    float q[2 * D], want[2 * D], out[2 * D];
+    fill(q, 2 * D, &s);
+    const int32_t first[] = {18, 18}, last[] = {21, 29};
+    for (int32_t i = 0; i < v.n; i++) {
+        for (int32_t dirty = 0; dirty < 2; dirty++) {
+            if (dirty == 1) {
+                for (int32_t p = 0; p < SHOAL_ATTEND_BLOCK; p++) {
+                    for (int32_t d = 0; d < D && (p < 18 || p >= 29); d++) {
+                        k_tile[(p / 16 * D + d) * 16 + p % 16] = NAN;
+                        v_tile[p * D + d] = NAN;
+                    }
+                }
+            }
+            float *y = i + dirty == 0 ? want : out;
+            shoal_attend_state state[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
+            memset(y, 0, sizeof out);
+            v.kernels[i]->attend_block(y, D, state, q, D, 2, first, last, 0.5f, k_tile, v_tile, D,
+                                       D);
+            ASSERT_SAME(v.kernels[i], y, want, 2 * D);
+            ck_assert(!isnan(y[0]) && !isnan(state[1].denom));
+        }
+    }
+    free(k_tile);
+    free(v_tile);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    SHOAL_TEST(suite, grouped_heads_with_causal_ranges);
+    SHOAL_TEST(suite, windows);
+    SHOAL_TEST(suite, overlapping_keys_and_values);
+    SHOAL_TEST(suite, a_masked_block_changes_nothing);
+    SHOAL_TEST(suite, invisible_positions_may_be_nan);
+}
+
+SHOAL_TEST_MAIN("kernels.attention", add_tests)

@@ -1,0 +1,106 @@
+#include "tests/kernels/variants.h"
+
+static float element(shoal_format format, const void *raw, int64_t i)
+{
+    switch (format) {
+    case SHOAL_FORMAT_F32:
+        return ((const float *)raw)[i];
+    case SHOAL_FORMAT_F16:
+        return shoal_f16_to_f32(((const uint16_t *)raw)[i]);
+    case SHOAL_FORMAT_BF16:
+        return shoal_bf16_to_f32(((const uint16_t *)raw)[i]);
+    default:
+        return shoal_e4m3_to_f32(((const uint8_t *)raw)[i]);
+    }
+}
+
+/* Packed in two parts from a source of odd alignment into dirty memory, then read back. */
+static void check_round_trip(shoal_format format, int32_t n_row, int32_t n_col)
+{
+    source s = {(uint64_t)n_row * 1000 + (uint64_t)n_col};
+    int64_t n = (int64_t)n_row * n_col;
+    shoal_matrix w = empty_matrix(format, n_row, n_col);
+    size_t data_bytes = shoal_matrix_data_bytes(format, n_row, n_col);
+    size_t elem_bytes = data_bytes / ((size_t)shoal_matrix_n_band(&w) * SHOAL_BAND * (size_t)n_col);
+    memset(w.data, 0xff, data_bytes);
+    for (size_t i = 0; i < shoal_matrix_scale_bytes(format, n_row, n_col) / sizeof(float); i++)
+        w.scale[i] = (float)(i + 1);
+
+    void *raw = random_elements(format, n, &s);
+    unsigned char *odd = room((size_t)n * elem_bytes + 1);
+    memcpy(odd + 1, raw, (size_t)n * elem_bytes);
+    int32_t part = n_row > 16 ? 16 : n_row;
+    shoal_matrix_pack(&w, 0, part, odd + 1);
+    shoal_matrix_pack(&w, part, n_row - part, odd + 1 + (size_t)part * (size_t)n_col * elem_bytes);
+
+    int32_t n_block = (n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
+    for (int32_t r = 0; r < n_row; r++) {
+        for (int32_t c = 0; c < n_col; c++) {
+            float want = element(format, raw, (int64_t)r * n_col + c);
+            if (format == SHOAL_FORMAT_FP8_BLOCK)
+                want *= (float)(r / SHOAL_FP8_BLOCK * n_block + c / SHOAL_FP8_BLOCK + 1);
+            float got = shoal_matrix_at(&w, r, c);
+            ck_assert_msg(memcmp(&got, &want, sizeof got) == 0, "%s (%d, %d): %a, wanted %a",
+                          shoal_format_text(format), r, c, (double)got, (double)want);
+        }
+    }
+    /* The padding rows of the last band. */
+    const unsigned char *last =
+        (const unsigned char *)w.data +
+        (size_t)(shoal_matrix_n_band(&w) - 1) * SHOAL_BAND * (size_t)n_col * elem_bytes;
+    for (int32_t c = 0; c < n_col && n_row % SHOAL_BAND != 0; c++) {
+        for (size_t b = (size_t)(n_row % SHOAL_BAND) * elem_bytes; b < SHOAL_BAND * elem_bytes; b++)
+            ck_assert_uint_eq(last[(size_t)c * SHOAL_BAND * elem_bytes + b], 0);
+    }
+    free(odd);
+    free(raw);
+    drop_matrix(&w);
+}
+
+START_TEST(elements_are_found_again)
+{
+    static const int32_t shape[][2] = {{1, 1},   {16, 16}, {17, 5},    {15, 130},
+                                       {33, 64}, {48, 65}, {129, 257}, {300, 7}};
+    for (int32_t format = 0; format < SHOAL_N_FORMAT; format++) {
+        for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++)
+            check_round_trip((shoal_format)format, shape[i][0], shape[i][1]);
+    }
+}
+END_TEST
+
+START_TEST(sizes_are_held_in_64_bits)
+{
+    ck_assert_uint_eq(shoal_matrix_data_bytes(SHOAL_FORMAT_BF16, 17, 3), 32 * 3 * 2);
+    ck_assert_uint_eq(shoal_matrix_data_bytes(SHOAL_FORMAT_FP8_BLOCK, 0, 3), 0);
+    ck_assert_uint_eq(shoal_matrix_data_bytes(SHOAL_FORMAT_F32, 1 << 20, 1 << 14), 1ull << 36);
+    ck_assert_uint_eq(shoal_matrix_data_bytes(SHOAL_FORMAT_F32, INT32_MAX, INT32_MAX),
+                      (1ull << 31) * INT32_MAX * 4);
+    ck_assert_uint_eq(shoal_matrix_scale_bytes(SHOAL_FORMAT_FP8_BLOCK, 129, 128), 2 * 4);
+    ck_assert_uint_eq(shoal_matrix_scale_bytes(SHOAL_FORMAT_BF16, 129, 128), 0);
+}
+END_TEST
+
+START_TEST(formats_know_their_dtype)
+{
+    static const shoal_dtype dtype[] = {SHOAL_DTYPE_F32, SHOAL_DTYPE_F16, SHOAL_DTYPE_BF16,
+                                        SHOAL_DTYPE_F8_E4M3};
+    for (int32_t i = 0; i < SHOAL_N_FORMAT; i++) {
+        shoal_format format = SHOAL_N_FORMAT;
+        ck_assert(shoal_format_of_dtype(&format, dtype[i]));
+        ck_assert_int_eq(format, i);
+    }
+    shoal_format untouched = SHOAL_FORMAT_F16;
+    ck_assert(!shoal_format_of_dtype(&untouched, SHOAL_DTYPE_I64));
+    ck_assert_int_eq(untouched, SHOAL_FORMAT_F16);
+    ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_BF16), "bf16");
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    SHOAL_TEST(suite, elements_are_found_again);
+    SHOAL_TEST(suite, sizes_are_held_in_64_bits);
+    SHOAL_TEST(suite, formats_know_their_dtype);
+}
+
+SHOAL_TEST_MAIN("kernels.matrix", add_tests)

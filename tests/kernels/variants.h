@@ -1,0 +1,151 @@
+/* What the kernel tests share: all variants that this CPU runs, numbers to feed them with, and the
+ * comparison of bytes. */
+#ifndef SHOAL_TESTS_KERNELS_VARIANTS_H
+#define SHOAL_TESTS_KERNELS_VARIANTS_H
+
+#include "runtime/kernels/kernels.h"
+#include "tests/support/check_main.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MAX_VARIANT = 8 };
+
+typedef struct variants {
+    const shoal_kernels *kernels[MAX_VARIANT]; /* [0] is the reference */
+    int32_t n;
+} variants;
+
+static inline variants all_variants(void)
+{
+    variants v;
+    v.n = shoal_kernels_list(v.kernels, MAX_VARIANT);
+    ck_assert_int_ge(v.n, 1);
+    ck_assert_str_eq(v.kernels[0]->name, "reference");
+    return v;
+}
+
+/* A 64-bit LCG with the high bits used: the same numbers on every machine. */
+typedef struct source {
+    uint64_t state;
+} source;
+
+static inline uint32_t draw(source *s)
+{
+    s->state = s->state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(s->state >> 32);
+}
+
+/* In [-1, 1). */
+static inline float draw_float(source *s)
+{
+    return (float)((int32_t)draw(s) >> 8) * 0x1p-23f;
+}
+
+static inline void fill(float *x, int64_t n, source *s)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = draw_float(s);
+}
+
+/* Any number but NaN and infinity: all exponents, subnormals and both zeros included. */
+static inline float draw_any(source *s)
+{
+    for (;;) {
+        uint32_t bits = draw(s);
+        if (bits % 61 == 0)
+            bits &= 0x80000000u;
+        else if (bits % 59 == 0)
+            bits &= 0x807fffffu;
+        if ((bits & 0x7f800000u) == 0x7f800000u)
+            continue;
+        float x;
+        memcpy(&x, &bits, sizeof x);
+        return x;
+    }
+}
+
+/* Zeroed; the tests end before it matters that nobody frees it, but they do. */
+static inline void *room(size_t n_bytes)
+{
+    void *p = aligned_alloc(64, (n_bytes + 64) / 64 * 64);
+    ck_assert_ptr_nonnull(p);
+    memset(p, 0, n_bytes);
+    return p;
+}
+
+static inline float *floats(int64_t n)
+{
+    return room((size_t)n * sizeof(float));
+}
+
+/* The first value of `got` that is not bit for bit that of `want`, -1 if there is none. Two NaN are
+ * equal. */
+static inline int64_t first_difference(const float *got, const float *want, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (memcmp(&got[i], &want[i], sizeof got[i]) != 0 && !(isnan(got[i]) && isnan(want[i])))
+            return i;
+    }
+    return -1;
+}
+
+#define ASSERT_SAME(kernels, got, want, n)                                                         \
+    do {                                                                                           \
+        int64_t at_ = first_difference((got), (want), (n));                                        \
+        ck_assert_msg(at_ < 0, "%s differs from the reference at %lld: %a, %a", (kernels)->name,   \
+                      (long long)at_, (double)(got)[at_ < 0 ? 0 : at_],                            \
+                      (double)(want)[at_ < 0 ? 0 : at_]);                                          \
+    } while (0)
+
+/* A packed matrix of random elements of the format's own type. Values are moderate; FP8 gets random
+ * bytes, all subnormals and zeros included, and random scales. Free with drop_matrix. */
+static inline void *random_elements(shoal_format format, int64_t n, source *s)
+{
+    uint8_t *raw = room((size_t)n * 4);
+    for (int64_t i = 0; i < n; i++) {
+        float value = draw(s) % 37 == 0 ? draw_float(s) * 1e-7f : draw_float(s);
+        if (format == SHOAL_FORMAT_F32) {
+            ((float *)(void *)raw)[i] = value;
+        } else if (format == SHOAL_FORMAT_F16) {
+            ((uint16_t *)(void *)raw)[i] = shoal_f32_to_f16(value);
+        } else if (format == SHOAL_FORMAT_BF16) {
+            ((uint16_t *)(void *)raw)[i] = shoal_f32_to_bf16(value);
+        } else {
+            uint8_t byte = (uint8_t)draw(s);
+            raw[i] = (byte & 0x7f) == 0x7f ? 0x11 : byte;
+        }
+    }
+    return raw;
+}
+
+static inline shoal_matrix empty_matrix(shoal_format format, int32_t n_row, int32_t n_col)
+{
+    size_t scale_bytes = shoal_matrix_scale_bytes(format, n_row, n_col);
+    return (shoal_matrix){.format = format,
+                          .n_row = n_row,
+                          .n_col = n_col,
+                          .data = room(shoal_matrix_data_bytes(format, n_row, n_col)),
+                          .scale = scale_bytes > 0 ? room(scale_bytes) : NULL};
+}
+
+static inline shoal_matrix random_matrix(shoal_format format, int32_t n_row, int32_t n_col,
+                                         source *s)
+{
+    shoal_matrix w = empty_matrix(format, n_row, n_col);
+    void *raw = random_elements(format, (int64_t)n_row * n_col, s);
+    shoal_matrix_pack(&w, 0, n_row, raw);
+    free(raw);
+    size_t n_scale = shoal_matrix_scale_bytes(format, n_row, n_col) / sizeof(float);
+    for (size_t i = 0; i < n_scale; i++)
+        w.scale[i] = 0.01f + 0.01f * draw_float(s);
+    return w;
+}
+
+static inline void drop_matrix(shoal_matrix *w)
+{
+    free(w->data);
+    free(w->scale);
+}
+
+#endif
