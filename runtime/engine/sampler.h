@@ -1,24 +1,36 @@
 /* From a row of logits to a token. Greedy, or: divide by temperature, keep the top_k largest,
  * softmax, keep the smallest set whose probability reaches top_p, draw. Ties: lower token id first.
- * The draw comes from a counter-based generator (Philox4x32-10, Salmon et al. 2011) keyed by (seed,
- * key) with counter (position, draw): equal on every machine. Layering: engine. */
+ * The draw comes from a counter-based generator (random.h) keyed by (seed, key) with counter
+ * (position, draw). Every step is exact or has one fixed order, so the token is equal on every
+ * machine. Layering: engine. */
 #ifndef SHOAL_ENGINE_SAMPLER_H
 #define SHOAL_ENGINE_SAMPLER_H
 
 #include "runtime/engine/engine.h"
+#include "runtime/engine/random.h"
 
-/* Uniform in [0, 1), 24 bits. */
-float shoal_random_uniform(uint64_t seed, uint64_t key, uint64_t position, uint64_t draw);
-
-/* Scratch: [n_vocab] pairs, carved once. */
 typedef struct shoal_sampler_entry {
-    float p;
+    float value; /* scaled logit */
     int32_t token;
 } shoal_sampler_entry;
 
-/* logits [n_vocab] are read only. position: of the token drawn. */
-int32_t shoal_sample(shoal_sampler_entry *scratch, const shoal_kernels *kernels,
-                     const float *logits, int32_t n_vocab, const shoal_sampling *sampling,
-                     uint64_t key, int32_t position);
+/* Scratch of one worker, carved once. */
+typedef struct shoal_sampler {
+    int32_t n_vocab;
+    float *p;                   /* [n_vocab] scaled logits, then probabilities */
+    shoal_sampler_entry *entry; /* [n_vocab] candidates */
+} shoal_sampler;
+
+/* Measure or carve. */
+void shoal_sampler_carve(shoal_sampler *sampler, shoal_arena *arena, int32_t n_vocab);
+
+/* logits [n_vocab] are read only. position: of the token drawn. NaN counts as -infinity; a row
+ * without a finite largest logit is taken greedily. */
+int32_t shoal_sample(shoal_sampler *sampler, const shoal_kernels *kernels, const float *logits,
+                     const shoal_sampling *sampling, uint64_t key, int32_t position);
+
+/* True if the parameters make sense: temperature finite and >= 0, top_k >= 0, 0 <= top_p <= 1
+ * (top_p keeps at least one token). */
+bool shoal_sampling_valid(const shoal_sampling *sampling);
 
 #endif
