@@ -47,7 +47,7 @@ typedef enum shoal_finish {
 } shoal_finish; /* stop: end token */
 
 typedef enum shoal_event_kind {
-    SHOAL_EVENT_TOKEN,  /* one generated token (never the end token) */
+    SHOAL_EVENT_TOKEN,  /* one generated token (never an end token that stops the sequence) */
     SHOAL_EVENT_ROWS,   /* results of prompt rows */
     SHOAL_EVENT_SCORES, /* scores of prompt rows */
     SHOAL_EVENT_DONE,
@@ -76,7 +76,13 @@ typedef struct shoal_event {
  * needs a row of logits, so this bounds logits memory and not speed of generation. */
 #define SHOAL_ENGINE_SCORE_ROWS 64
 
+/* Most n_sequence and most prefill_chunk. */
+#define SHOAL_ENGINE_ROWS_MAX (1 << 20)
+
 typedef struct shoal_engine_config {
+    /* For sampling and scores, normally the model's. Zeroed: kernels "auto", which give the same
+     * bits as any others, on one thread. The pool outlives the engine. */
+    shoal_compute compute;
     int32_t n_context;
     int32_t n_sequence;    /* in total over ranks; more are queued */
     int32_t prefill_chunk; /* prompt rows of one rank in one step, over all its sequences */
@@ -113,8 +119,11 @@ int32_t shoal_engine_n_pending(const shoal_engine *engine); /* queued or running
 int32_t shoal_engine_n_free(
     const shoal_engine *engine); /* sequences that could run now beyond those submitted */
 
-/* Rank 0: one step over all ranks; events can be polled afterwards. Errors: what comm finds
- * (PEER_LOST, INTERRUPTED, ...). */
+/* Rank 0: one step over all ranks; events can be polled afterwards, in the order of submission, and
+ * are dropped by the next step. Other ranks wait for the next step no longer than the deadline
+ * unless rank 0 gives signs of life meanwhile (shoal_comm_poll). Errors: what comm finds
+ * (PEER_LOST, INTERRUPTED, ...); close the comm then, before engine and model: messages may still
+ * be on their way into their buffers. */
 shoal_status shoal_engine_step(shoal_engine *engine);
 bool shoal_engine_poll(shoal_engine *engine, shoal_event *event);
 

@@ -60,7 +60,6 @@ uint64_t shoal_model_expert_bytes_read(
     const shoal_model *model); /* file bytes of experts read by this rank */
 uint64_t shoal_model_bytes_read(const shoal_model *model); /* all weight bytes read by this rank */
 const shoal_wire *shoal_model_wire(const shoal_model *model);
-const shoal_compute *shoal_model_compute(const shoal_model *model); /* as configured */
 
 /* Where a step's time went on this rank, us, summed since open. The phases add up to the forward
  * pass. */

@@ -1,0 +1,315 @@
+#include "runtime/engine/engine.h"
+
+#include "runtime/base/clock.h"
+#include "runtime/engine/rank_step.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+struct shoal_engine {
+    shoal_model *model; /* borrowed, as are comm and log */
+    shoal_comm *comm;
+    shoal_log *log;
+    int32_t rank, n_rank;
+    shoal_compute compute;
+    shoal_limits limits;
+    int32_t *n_slot; /* [n_rank] */
+    double *weight;  /* [n_rank] */
+    shoal_engine_counters count;
+    int64_t next_step;
+
+    shoal_arena arena; /* all below */
+    shoal_control control;
+    shoal_control_codec codec;
+    uint8_t *message;          /* [codec.message_bytes_max] control, going out or come in */
+    shoal_chunk_result *place; /* [n_slot_total] results of each chunk of this step */
+    unsigned char **result;    /* [n_rank] result messages; NULL where this rank needs none */
+    shoal_rank_step part;
+    shoal_request *request;    /* [2 * n_rank] */
+    shoal_scheduler scheduler; /* rank 0 */
+    int64_t next_id;
+};
+
+/* Measure or carve. */
+static void carve(shoal_engine *e, shoal_arena *arena)
+{
+    const shoal_limits *limits = &e->limits;
+    const int32_t n_token = shoal__limits_n_control_token(limits);
+    shoal_control_carve(&e->control, arena, limits->n_slot_total, n_token);
+    shoal_control_codec_carve(&e->codec, arena, limits->n_slot_total, n_token);
+    e->message = SHOAL_TAKE(arena, e->codec.message_bytes_max, uint8_t);
+    e->place = SHOAL_TAKE(arena, limits->n_slot_total, shoal_chunk_result);
+    e->request = SHOAL_TAKE(arena, 2 * (size_t)e->n_rank, shoal_request);
+    e->result = SHOAL_TAKE(arena, e->n_rank, unsigned char *);
+    for (int32_t r = 0; r < e->n_rank; r++) {
+        if (e->rank != 0 && r != e->rank)
+            continue;
+        unsigned char *result = shoal_arena_take(arena, shoal__result_bytes_max(limits, r), 1);
+        if (e->result != NULL)
+            e->result[r] = result;
+    }
+    shoal__rank_step_carve(&e->part, arena, limits, e->rank, &e->compute);
+    if (e->rank == 0)
+        shoal__scheduler_carve(&e->scheduler, arena,
+                               &(shoal_scheduler_config){.n_rank = e->n_rank,
+                                                         .n_slot = e->n_slot,
+                                                         .weight = e->weight,
+                                                         .prefill_chunk = limits->prefill_chunk,
+                                                         .score_rows = limits->score_rows,
+                                                         .spec = shoal_model_spec(e->model)});
+}
+
+shoal_status shoal_engine_open(shoal_engine **engine, shoal_model *model, shoal_comm *comm,
+                               const shoal_engine_config *config, shoal_log *log)
+{
+    const int32_t n_rank = shoal_comm_n_rank(comm);
+    SHOAL_TRY(shoal__limits_check(config, n_rank, log));
+    shoal_engine *e = calloc(1, sizeof *e);
+    if (e == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the engine");
+    e->model = model;
+    e->comm = comm;
+    e->log = log;
+    e->rank = shoal_comm_rank(comm);
+    e->n_rank = n_rank;
+    e->n_slot = calloc((size_t)n_rank, sizeof *e->n_slot);
+    e->weight = calloc((size_t)n_rank, sizeof *e->weight);
+    e->compute = config->compute;
+    shoal_status status = SHOAL_OK;
+    if (e->compute.kernels == NULL)
+        status = shoal_kernels_select(&e->compute.kernels, "auto", log);
+    if (e->n_slot == NULL || e->weight == NULL)
+        status = shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the engine of %d ranks", n_rank);
+    if (status == SHOAL_OK) {
+        for (int32_t r = 0; r < n_rank; r++)
+            e->weight[r] = config->placement->sequence_weight[r];
+        shoal__limits_init(&e->limits, e->n_slot, config, shoal_model_spec(model));
+        shoal_arena_measure(&e->arena, "engine");
+        carve(e, &e->arena);
+        status = shoal_arena_open(&e->arena, log);
+    }
+    if (status != SHOAL_OK) {
+        shoal_engine_close(e);
+        return status;
+    }
+    carve(e, &e->arena);
+    *engine = e;
+    return SHOAL_OK;
+}
+
+void shoal_engine_close(shoal_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    shoal__scheduler_fini(&engine->scheduler);
+    shoal_arena_close(&engine->arena);
+    free(engine->weight);
+    free(engine->n_slot);
+    free(engine);
+}
+
+static shoal_status check_request(const shoal_engine *e, const shoal_sequence_request *request)
+{
+    const shoal_limits *limits = &e->limits;
+    const bool generates = request->want == SHOAL_WANT_TOKENS;
+    if (request->n_prompt < 1 || request->max_tokens < 0)
+        return shoal_fail(e->log, SHOAL_USAGE,
+                          "a sequence has %d prompt tokens and at most %d to generate; wanted at "
+                          "least 1 and at least 0",
+                          request->n_prompt, request->max_tokens);
+    const int64_t n_position = (int64_t)request->n_prompt + (generates ? request->max_tokens : 0);
+    if (n_position > limits->n_context)
+        return shoal_fail(
+            e->log, SHOAL_USAGE,
+            "a sequence of %d prompt tokens and %d to generate does not fit a context "
+            "of %d; shorten it or raise --context",
+            request->n_prompt, generates ? request->max_tokens : 0, limits->n_context);
+    if (!generates && limits->score_rows == 0)
+        return shoal_fail(
+            e->log, SHOAL_USAGE,
+            "scores or rows asked of an engine opened without want_scores, want_rows");
+    if (request->want == SHOAL_WANT_ROWS && !limits->want_rows)
+        return shoal_fail(e->log, SHOAL_USAGE, "rows asked of an engine opened without want_rows");
+    if (!shoal_sampling_valid(&request->sampling))
+        return shoal_fail(e->log, SHOAL_USAGE,
+                          "sampling with temperature %g, top_k %d, top_p %g; wanted a finite "
+                          "temperature >= 0, top_k >= 0, top_p from 0 to 1",
+                          (double)request->sampling.temperature, request->sampling.top_k,
+                          (double)request->sampling.top_p);
+    for (int32_t i = 0; i < request->n_prompt; i++)
+        if (request->prompt[i] < 0 || request->prompt[i] >= limits->n_vocab)
+            return shoal_fail(e->log, SHOAL_USAGE, "prompt token %d is %d, wanted 0 .. %d", i,
+                              request->prompt[i], limits->n_vocab - 1);
+    return SHOAL_OK;
+}
+
+shoal_status shoal_engine_submit(shoal_engine *engine, int64_t *sequence,
+                                 const shoal_sequence_request *request)
+{
+    assert(engine->rank == 0);
+    SHOAL_TRY(check_request(engine, request));
+    shoal_sequence *s;
+    SHOAL_TRY(shoal__sequence_open(&s, request, engine->next_id, shoal_clock_us(), engine->log));
+    shoal__scheduler_enqueue(&engine->scheduler, s);
+    *sequence = engine->next_id++;
+    return SHOAL_OK;
+}
+
+void shoal_engine_cancel(shoal_engine *engine, int64_t sequence)
+{
+    shoal__scheduler_cancel(&engine->scheduler, sequence);
+}
+
+static int32_t to_int32(int64_t n)
+{
+    return n > INT32_MAX ? INT32_MAX : (int32_t)n;
+}
+
+int32_t shoal_engine_n_pending(const shoal_engine *engine)
+{
+    return to_int32(engine->scheduler.n_running + engine->scheduler.n_queued);
+}
+
+int32_t shoal_engine_n_free(const shoal_engine *engine)
+{
+    return to_int32(shoal__scheduler_n_free(&engine->scheduler));
+}
+
+bool shoal_engine_poll(shoal_engine *engine, shoal_event *event)
+{
+    return shoal__scheduler_poll(&engine->scheduler, event);
+}
+
+const shoal_engine_counters *shoal_engine_count(const shoal_engine *engine)
+{
+    return &engine->count;
+}
+
+/* This rank's part of the step, results into its own result message. */
+static shoal_status run_part(shoal_engine *e)
+{
+    shoal__result_place(e->place, e->result[e->rank], &e->limits, &e->control, e->rank);
+    SHOAL_TRY(shoal__rank_step_run(&e->part, e->model, &e->control, e->place));
+    e->count.n_step++;
+    for (int32_t i = 0; i < e->control.n_chunk; i++) {
+        const shoal_control_chunk *chunk = &e->control.chunk[i];
+        if (chunk->owner != e->rank)
+            continue;
+        if ((chunk->flags & SHOAL_CONTROL_DECODE) != 0)
+            e->count.n_decode_row += chunk->n_row;
+        else
+            e->count.n_prompt_row += chunk->n_row;
+    }
+    return SHOAL_OK;
+}
+
+/* Rank 0: the control message to all others. Requests [0, n_rank) are the sends. */
+static shoal_status send_control(shoal_engine *e)
+{
+    const size_t n_bytes = shoal_control_pack(e->message, &e->codec, &e->control);
+    for (int32_t r = 0; r < e->n_rank; r++) {
+        e->request[r] = SHOAL_REQUEST_NONE;
+        if (r != 0)
+            SHOAL_TRY(shoal_comm_send(e->comm, &e->request[r], r, SHOAL_TAG_CONTROL, e->message,
+                                      n_bytes));
+    }
+    return SHOAL_OK;
+}
+
+/* Rank 0: receives of the results, of the sizes that follow from the control message, posted before
+ * any owner can send. Requests [n_rank, 2 * n_rank). */
+static shoal_status post_results(shoal_engine *e)
+{
+    for (int32_t r = 0; r < e->n_rank; r++) {
+        shoal_request *request = &e->request[e->n_rank + r];
+        *request = SHOAL_REQUEST_NONE;
+        const size_t n_bytes = r != 0 ? shoal__result_bytes(&e->limits, &e->control, r) : 0;
+        if (n_bytes > 0)
+            SHOAL_TRY(
+                shoal_comm_recv(e->comm, request, r, SHOAL_TAG_RESULT, e->result[r], n_bytes));
+    }
+    return SHOAL_OK;
+}
+
+/* Rank 0: the results of the others have come; point to them. */
+static shoal_status read_results(shoal_engine *e)
+{
+    for (int32_t r = 1; r < e->n_rank; r++) {
+        if (shoal__result_bytes(&e->limits, &e->control, r) == 0)
+            continue;
+        shoal__result_place(e->place, e->result[r], &e->limits, &e->control, r);
+        SHOAL_TRY(shoal__result_check(e->result[r], e->place, &e->limits, &e->control, r, e->log));
+    }
+    return SHOAL_OK;
+}
+
+shoal_status shoal_engine_step(shoal_engine *engine)
+{
+    shoal_engine *e = engine;
+    assert(e->rank == 0);
+    const int64_t start_us = shoal_clock_us();
+    shoal__scheduler_plan(&e->scheduler, &e->control);
+    e->control.step = e->next_step;
+    e->control.stop = false;
+    if (e->control.n_chunk > 0) {
+        e->next_step++;
+        SHOAL_TRY(shoal_comm_at(e->comm, e->control.step, -1));
+        SHOAL_TRY(post_results(e));
+        SHOAL_TRY(send_control(e));
+        SHOAL_TRY(run_part(e));
+        SHOAL_TRY(shoal_comm_wait(e->comm, e->request, 2 * e->n_rank, "results"));
+        SHOAL_TRY(read_results(e));
+    }
+    const int64_t now_us = shoal_clock_us();
+    e->count.step_us += now_us - start_us;
+    shoal__scheduler_complete(&e->scheduler, &e->control, e->place, now_us);
+    return SHOAL_OK;
+}
+
+shoal_status shoal_engine_stop(shoal_engine *engine)
+{
+    shoal_engine *e = engine;
+    assert(e->rank == 0);
+    e->control.step = e->next_step;
+    e->control.stop = true;
+    e->control.n_chunk = e->control.n_token = 0;
+    SHOAL_TRY(send_control(e));
+    return shoal_comm_wait(e->comm, e->request, e->n_rank, "end of serving");
+}
+
+/* Other ranks: one step; *stop is set when rank 0 says so. */
+static shoal_status serve_step(shoal_engine *e, bool *stop)
+{
+    shoal_request *request = &e->request[0];
+    *request = SHOAL_REQUEST_NONE;
+    SHOAL_TRY(shoal_comm_recv_upto(e->comm, request, 0, SHOAL_TAG_CONTROL, e->message,
+                                   e->codec.message_bytes_max));
+    SHOAL_TRY(shoal_comm_wait(e->comm, request, 1, "control"));
+    const int64_t start_us = shoal_clock_us();
+    SHOAL_TRY(shoal_control_unpack(&e->control, &e->codec, e->message, request->n_bytes, e->log));
+    *stop = e->control.stop;
+    if (e->control.stop)
+        return SHOAL_OK;
+    SHOAL_TRY(shoal__control_check(&e->control, &e->limits, e->rank, e->log));
+    SHOAL_TRY(shoal_comm_at(e->comm, e->control.step, -1));
+    SHOAL_TRY(run_part(e));
+
+    const size_t n_bytes = shoal__result_bytes(&e->limits, &e->control, e->rank);
+    if (n_bytes > 0) {
+        shoal__result_write_header(e->result[e->rank], &e->control, e->rank);
+        SHOAL_TRY(
+            shoal_comm_send(e->comm, request, 0, SHOAL_TAG_RESULT, e->result[e->rank], n_bytes));
+        SHOAL_TRY(shoal_comm_wait(e->comm, request, 1, "results"));
+    }
+    e->count.step_us += shoal_clock_us() - start_us;
+    return SHOAL_OK;
+}
+
+shoal_status shoal_engine_serve(shoal_engine *engine)
+{
+    assert(engine->rank != 0);
+    bool stop = false;
+    while (!stop)
+        SHOAL_TRY(serve_step(engine, &stop));
+    return SHOAL_OK;
+}

@@ -1,0 +1,47 @@
+/* One rank's part of a step: from the control message to the forward pass, and from its rows of
+ * logits to tokens, scores and copies in the result message. The same on rank 0 and elsewhere; it
+ * remembers nothing from step to step. Layering: engine; knows the model, not comm. */
+#ifndef SHOAL_ENGINE_RANK_STEP_H
+#define SHOAL_ENGINE_RANK_STEP_H
+
+#include "runtime/engine/control.h"
+#include "runtime/engine/sampler.h"
+
+/* What becomes of one row of logits. One of token, nll, logits is set. */
+typedef struct shoal_row_job {
+    const shoal_control_chunk *chunk;
+    int32_t position; /* of the row */
+    int32_t target;   /* SCORES: the token after it */
+    int32_t *token;
+    double *nll;
+    float *logits, *hidden;
+} shoal_row_job;
+
+typedef struct shoal_rank_step {
+    const shoal_limits *limits;
+    shoal_compute compute; /* pool may be NULL */
+    int32_t rank;
+    /* shoal_forward_input of this rank */
+    int32_t *token;     /* [n_token_max] */
+    shoal_chunk *chunk; /* [slots of this rank] */
+    bool *is_source;    /* [n_rank] */
+    int32_t *logit_row; /* [n_logit_max] */
+    shoal_row_job *job; /* [n_logit_max] of each logit row */
+    int32_t n_token, n_chunk, n_logit;
+    shoal_route_capture capture; /* [n_moe_layer, n_token_max, top_k] with want_rows */
+    bool capturing;              /* in this step */
+    shoal_sampler *sampler;      /* [threads of the pool] */
+    shoal_forward_output out;
+} shoal_rank_step;
+
+/* Measure or carve. */
+void shoal__rank_step_carve(shoal_rank_step *s, shoal_arena *arena, const shoal_limits *limits,
+                            int32_t rank, const shoal_compute *compute);
+
+/* Run this rank's part of a checked control message. place: [control->n_chunk] places for the
+ * results of its chunks (shoal__result_place). Collective over the model's comm. Errors: those of
+ * shoal_forward. */
+shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
+                                  const shoal_control *control, const shoal_chunk_result *place);
+
+#endif
