@@ -1,0 +1,151 @@
+"""Hosts on one machine: network namespaces joined by a bridge, each with its own name, and mpirun across them over TCP.
+
+    with Hosts(3) as hosts:
+        result = hosts.mpirun(["./shoal", "generate", ...], ranks_per_host=1)
+
+Needs root and iproute2; missing_privilege() says why it cannot run. Everything made here is removed at the end, also what a
+failed mpirun left running inside the namespaces.
+"""
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+
+
+def _run(*command, check=True):
+    return subprocess.run(command, check=check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def missing_privilege():
+    """None if namespaces can be made here, else the reason."""
+    for tool in ("ip", "unshare", "mpirun"):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed"
+    name = f"shoal-probe-{os.getpid()}"
+    made = _run("ip", "netns", "add", name, check=False)
+    if made.returncode != 0:
+        return f"no privilege to make network namespaces ({made.stdout.strip()})"
+    try:
+        uts = _run("ip", "netns", "exec", name, "unshare", "--uts", "true", check=False)
+        link = _run("ip", "-n", name, "link", "add", "br0", "type", "bridge", check=False)
+    finally:
+        _run("ip", "netns", "del", name, check=False)
+    if uts.returncode != 0:
+        return f"no privilege to give a namespace its own host name ({uts.stdout.strip()})"
+    if link.returncode != 0:
+        return f"no bridge devices here ({link.stdout.strip()})"
+    return None
+
+
+class Hosts:
+    """n hosts named fish1..fishN at 10.77.0.1..N, on a bridge that lives in a namespace of its own."""
+
+    SUBNET = "10.77.0.0/24"
+
+    def __init__(self, n):
+        self.n = n
+        self.tag = uuid.uuid4().hex[:6]
+        self.names = [f"fish{i + 1}" for i in range(n)]
+        self.folder = None
+
+    def namespace(self, index):
+        return f"shoal-{self.tag}-{self.names[index]}"
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="shoal-hosts-")
+        self.switch = f"shoal-{self.tag}-switch"
+        try:
+            self._make()
+        except Exception:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _make(self):
+        _run("ip", "netns", "add", self.switch)
+        _run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
+        _run("ip", "-n", self.switch, "link", "set", "br0", "up")
+        table = "127.0.0.1 localhost\n" + "".join(f"10.77.0.{i + 1} {name}\n" for i, name in enumerate(self.names))
+        for i, name in enumerate(self.names):
+            space = self.namespace(i)
+            os.makedirs(f"/etc/netns/{space}", exist_ok=True)
+            with open(f"/etc/netns/{space}/hosts", "w", encoding="ascii") as out:
+                out.write(table)
+            _run("ip", "netns", "add", space)
+            _run("ip", "-n", space, "link", "set", "lo", "up")
+            _run("ip", "link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"port{i}", "netns", self.switch)
+            _run("ip", "-n", self.switch, "link", "set", f"port{i}", "master", "br0", "up")
+            _run("ip", "-n", space, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
+            _run("ip", "-n", space, "link", "set", "eth0", "up")
+        self.agent = os.path.join(self.folder, "agent")
+        with open(self.agent, "w", encoding="ascii") as out:
+            out.write("#!/bin/sh\n# the place of ssh: enter the namespace of the host named first\nhost=$1\nshift\n"
+                      f'exec ip netns exec "shoal-{self.tag}-$host" unshare --uts sh -c '
+                      '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n')
+        os.chmod(self.agent, 0o755)
+
+    def limit(self, index, rate):
+        """Limit what a host sends, e.g. rate "1gbit"."""
+        _run("ip", "netns", "exec", self.namespace(index), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate,
+             "burst", "64kb", "latency", "50ms")
+
+    def link_down(self, index):
+        _run("ip", "-n", self.switch, "link", "set", f"port{index}", "down")
+
+    def command(self, program, ranks_per_host=1):
+        """The command line that runs `program` (a list) over all hosts, from inside the first."""
+        hosts = ",".join(f"{name}:{ranks_per_host}" for name in self.names)
+        mpirun = ["mpirun", "--host", hosts, "-np", str(self.n * ranks_per_host), "--bind-to", "none",
+                  "--mca", "plm_rsh_agent", self.agent, "--mca", "pml", "ob1", "--mca", "btl", "self,tcp",
+                  "--mca", "btl_tcp_if_include", self.SUBNET, "--mca", "oob_tcp_if_include", self.SUBNET,
+                  "--mca", "oob_tcp_keepalive_time", "3", "--mca", "oob_tcp_keepalive_intvl", "1",
+                  "--mca", "oob_tcp_keepalive_probes", "3"]
+        return [self.agent, self.names[0]] + [_quote(word) for word in mpirun + list(program)]
+
+    def mpirun(self, program, ranks_per_host=1, timeout=120):
+        environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", TMPDIR=self.folder)
+        process = subprocess.Popen(self.command(program, ranks_per_host), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            self.kill_all()
+            out, err = process.communicate()
+            raise AssertionError(f"mpirun over hosts did not end in {timeout} s\n{out}\n{err}") from None
+        return subprocess.CompletedProcess(program, process.returncode, out, err)
+
+    def pids(self):
+        """Processes still running on the hosts, zombies not counted."""
+        found = []
+        for i in range(self.n):
+            for pid in _run("ip", "netns", "pids", self.namespace(i), check=False).stdout.split():
+                try:
+                    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
+                        state = stat.read().rsplit(")", 1)[1].split()[0]
+                except OSError:
+                    continue
+                if state != "Z":
+                    found.append(int(pid))
+        return found
+
+    def kill_all(self):
+        for pid in self.pids():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def __exit__(self, *_):
+        self.kill_all()
+        for i in range(self.n):
+            _run("ip", "netns", "del", self.namespace(i), check=False)
+            shutil.rmtree(f"/etc/netns/{self.namespace(i)}", ignore_errors=True)
+        _run("ip", "netns", "del", self.switch, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _quote(word):
+    return "'" + word.replace("'", "'\\''") + "'"
