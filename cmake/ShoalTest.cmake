@@ -1,16 +1,45 @@
 # shoal_test, shoal_script_test: see tests/CMakeLists.txt.
 pkg_check_modules(CHECK REQUIRED IMPORTED_TARGET check)
 
-# Under a sanitizer everything is slower.
+# scripts/test runs the suites of several presets as one: each takes its part and has its prefix.
+set(SHOAL_TEST_LABELS "" CACHE STRING "Only tests with one of these labels are built and run; empty: all")
+set(SHOAL_TEST_PREFIX "" CACHE STRING "Put before the names of tests")
+
+# Under a sanitizer everything is slower, and its findings must not pass for a skip (exit 77).
 set(SHOAL_TEST_TIMEOUT_FACTOR 1)
+set(SHOAL_TEST_ENVIRONMENT
+    SHOAL_SOURCE_DIR=${PROJECT_SOURCE_DIR}
+    SHOAL_BUILD_DIR=${CMAKE_BINARY_DIR}
+    OMPI_ALLOW_RUN_AS_ROOT=1
+    OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1)
 if(SHOAL_SANITIZE)
     set(SHOAL_TEST_TIMEOUT_FACTOR 4)
+    list(APPEND SHOAL_TEST_ENVIRONMENT
+        ASAN_OPTIONS=exitcode=99
+        LSAN_OPTIONS=exitcode=99:print_suppressions=0:suppressions=${PROJECT_SOURCE_DIR}/tests/support/lsan.supp
+        UBSAN_OPTIONS=print_stacktrace=1
+        TSAN_OPTIONS=exitcode=99)
 endif()
 
-function(shoal_test_properties name timeout labels)
+# Whether a test with these labels is part of this build's suite.
+function(shoal_test_wanted result labels)
+    set(wanted TRUE)
+    if(SHOAL_TEST_LABELS)
+        set(wanted FALSE)
+        foreach(label ${labels})
+            if(label IN_LIST SHOAL_TEST_LABELS)
+                set(wanted TRUE)
+            endif()
+        endforeach()
+    endif()
+    set(${result} ${wanted} PARENT_SCOPE)
+endfunction()
+
+# processors: how many cores' worth of load it is, for ctest -j.
+function(shoal_test_properties name timeout labels processors)
     math(EXPR seconds "${timeout} * ${SHOAL_TEST_TIMEOUT_FACTOR}")
     set_tests_properties(${name} PROPERTIES TIMEOUT ${seconds} LABELS "${labels}" SKIP_RETURN_CODE 77
-        ENVIRONMENT "SHOAL_SOURCE_DIR=${PROJECT_SOURCE_DIR};SHOAL_BUILD_DIR=${CMAKE_BINARY_DIR};OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+        PROCESSORS ${processors} ENVIRONMENT "${SHOAL_TEST_ENVIRONMENT}")
 endfunction()
 
 function(shoal_test folder file)
@@ -30,34 +59,47 @@ function(shoal_test folder file)
     shoal_warnings(${target})
     target_compile_options(${target} PRIVATE -Wno-missing-prototypes -Wno-format-extra-args)
     target_link_libraries(${target} PRIVATE shoal_test_support ${ARG_USES} PkgConfig::CHECK ${ARG_LINK} m)
+    shoal_test_wanted(wanted "${ARG_LABELS}")
+    if(NOT wanted)
+        set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL TRUE)
+        return()
+    endif()
     if(ARG_NP)
         foreach(np ${ARG_NP})
-            add_test(NAME ${folder}.${file}.np${np}
+            set(name ${SHOAL_TEST_PREFIX}${folder}.${file}.np${np})
+            add_test(NAME ${name}
                 COMMAND ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none -np ${np} $<TARGET_FILE:${target}>)
-            shoal_test_properties(${folder}.${file}.np${np} ${ARG_TIMEOUT} "${ARG_LABELS}")
+            shoal_test_properties(${name} ${ARG_TIMEOUT} "${ARG_LABELS}" ${np})
         endforeach()
     else()
-        add_test(NAME ${folder}.${file} COMMAND ${target})
-        shoal_test_properties(${folder}.${file} ${ARG_TIMEOUT} "${ARG_LABELS}")
+        set(name ${SHOAL_TEST_PREFIX}${folder}.${file})
+        add_test(NAME ${name} COMMAND ${target})
+        shoal_test_properties(${name} ${ARG_TIMEOUT} "${ARG_LABELS}" 1)
     endif()
 endfunction()
 
 # A test that is a script (bash or python3, standard library only), run with the built shoal binary's folder in SHOAL_BUILD_DIR.
 function(shoal_script_test folder script)
-    cmake_parse_arguments(ARG "" "TIMEOUT" "LABELS;ARGS" ${ARGN})
+    cmake_parse_arguments(ARG "" "TIMEOUT;PROCESSORS" "LABELS;ARGS" ${ARGN})
     if(NOT ARG_TIMEOUT)
         set(ARG_TIMEOUT 120)
     endif()
     if(NOT ARG_LABELS)
         set(ARG_LABELS e2e)
     endif()
+    if(NOT ARG_PROCESSORS)
+        set(ARG_PROCESSORS 2)
+    endif()
     get_filename_component(stem ${script} NAME_WE)
     string(REGEX REPLACE "^test_" "" stem ${stem})
     string(JOIN "." suffix ${ARG_ARGS})
-    set(name ${folder}.${stem})
+    set(name ${SHOAL_TEST_PREFIX}${folder}.${stem})
     if(suffix)
         set(name ${name}.${suffix})
     endif()
-    add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARG_ARGS})
-    shoal_test_properties(${name} ${ARG_TIMEOUT} "${ARG_LABELS}")
+    shoal_test_wanted(wanted "${ARG_LABELS}")
+    if(wanted)
+        add_test(NAME ${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/${script} ${ARG_ARGS})
+        shoal_test_properties(${name} ${ARG_TIMEOUT} "${ARG_LABELS}" ${ARG_PROCESSORS})
+    endif()
 endfunction()
