@@ -51,8 +51,8 @@ int32_t shoal_tokenizer_n_vocab(const shoal_tokenizer *tokenizer);
 int32_t shoal_tokenizer_bos(const shoal_tokenizer *tokenizer);
 
 /* Ids that end a text, [*n], owned by the tokenizer: eos_token of tokenizer_config.json, then
- * eos_token_id (one or a list) of generation_config.json or, without that file, config.json; each
- * once. *n may be 0. */
+ * eos_token_id (one or a list) of generation_config.json or, if that says nothing, config.json;
+ * each once. *n may be 0. */
 const int32_t *shoal_tokenizer_eos(const shoal_tokenizer *tokenizer, size_t *n);
 
 bool shoal_tokenizer_is_eos(const shoal_tokenizer *tokenizer, int32_t id);
