@@ -65,7 +65,7 @@ static const malformed cases[] = {
     {"header is not closed", "{" A, BAD = {M, "JSON"}},
     {"header has a tail", "{" A "} x", BAD = {M, "JSON"}},
     {"header is not UTF-8", "{\"\xff\":1}", BAD = {M, "JSON"}},
-    {"header has nested too deep", "{\"a\":" DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP,
+    {"header is never closed", "{\"a\":" DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP DEEP,
      BAD = {M, "JSON"}},
     {"duplicate name", "{" A "," A "}", BAD = {M, "uplicate", "a.weight"}},
     {"empty name", "{\"\":{}}", BAD = {M, "name of tensor 0", "0 bytes"}},

@@ -169,10 +169,28 @@ START_TEST(test_damaged_files)
 }
 END_TEST
 
+/* Nesting that would overflow the stack of a parser without a limit. */
+START_TEST(test_deep_nesting)
+{
+    enum { N_DEEP = 1000000 };
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "test");
+    char *deep = malloc(N_DEEP);
+    ck_assert_ptr_nonnull(deep);
+    memset(deep, '[', N_DEEP);
+    memcpy(deep, "{\"a\":", 5);
+    shoal__safetensors s;
+    ck_assert_int_eq(shoal__safetensors_parse(&s, deep, N_DEEP, 2 * N_DEEP, "deep", &log),
+                     SHOAL_BAD_DATA);
+    free(deep);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, test_accepted);
     SHOAL_TEST(suite, test_byte_flips);
+    SHOAL_TEST(suite, test_deep_nesting);
     SHOAL_TEST(suite, test_damaged_files);
 }
 
