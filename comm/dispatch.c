@@ -132,8 +132,9 @@ static shoal_status check_header(const shoal_exchange *x, shoal_comm *comm, int3
     uint64_t row_slots_max = (uint64_t)shoal__row_slots_max(&x->config, x->config.rank);
     if (header.n_row > (uint32_t)x->config.n_token_max || header.n_slot < header.n_row ||
         header.n_slot > header.n_row * row_slots_max) {
-        snprintf(found, sizeof found, "%u rows with %u slots, wanted at most %d rows, of 1 to %d",
-                 header.n_row, header.n_slot, (int)x->config.n_token_max, (int)row_slots_max);
+        snprintf(found, sizeof found,
+                 "%u rows with %u slots, wanted at most %d rows of 1 to %d slots", header.n_row,
+                 header.n_slot, (int)x->config.n_token_max, (int)row_slots_max);
         return fail_message(comm, source, step, layer, found);
     }
     size_t whole = shoal__dispatch_bytes(x->dispatch_row_bytes, header.n_row, header.n_slot);
