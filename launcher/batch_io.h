@@ -1,0 +1,85 @@
+/* The two files of shoal batch, without a model. The input is read line by line; the output is
+ * appended in whole lines, one write each, so that whatever ends the run leaves nothing torn but a
+ * last line of a crashed machine, which resuming cuts off. An id is answered at most once, in this
+ * run and over all runs that resume it. Layering: launcher. */
+#ifndef SHOAL_LAUNCHER_BATCH_IO_H
+#define SHOAL_LAUNCHER_BATCH_IO_H
+
+#include "runtime/base/json.h"
+#include "runtime/engine/engine.h"
+
+/* A set of ids, each with what is known of it. Keys are JSON texts: "7" and 7 are two ids. */
+typedef enum shoal_id_state {
+    SHOAL_ID_ANSWERED = 1, /* stands in the output since an earlier run */
+    SHOAL_ID_SEEN = 2,     /* came in the input of this run */
+} shoal_id_state;
+
+typedef struct shoal_id_set {
+    struct shoal_id_entry *entry; /* [n_max], open addressing, n_max a power of 2 */
+    size_t n, n_max;
+} shoal_id_set;
+
+/* State of `key`, 0 if it is not in the set. */
+int32_t shoal_id_set_get(const shoal_id_set *set, const char *key);
+/* Add bits to the state of `key`. Errors: NO_MEMORY. */
+shoal_status shoal_id_set_add(shoal_id_set *set, const char *key, int32_t state, shoal_log *log);
+void shoal_id_set_close(shoal_id_set *set);
+
+/* What a line may leave open. */
+typedef struct shoal_batch_defaults {
+    int32_t max_tokens; /* 0: the engine's room decides */
+    shoal_sampling sampling;
+    bool ignore_eos;
+} shoal_batch_defaults;
+
+/* One line of the input. */
+typedef struct shoal_batch_line {
+    int64_t number;
+    shoal_json *id; /* owned; string or integer; "line N" where the line has none */
+    char *key;      /* owned; the id as JSON text */
+    char *prompt;   /* owned; NULL if prompt_ids */
+    size_t n_prompt_bytes;
+    int32_t *prompt_ids; /* owned; NULL if prompt */
+    size_t n_prompt_ids;
+    int32_t max_tokens;
+    shoal_sampling sampling; /* seed: the line's own, else a hash of (default seed, id) */
+    bool ignore_eos;
+    const char *unknown_key; /* a key that is not known, into doc; NULL if there is none */
+    shoal_json *doc;         /* owned */
+} shoal_batch_line;
+
+/* Parse one line. Also after a failure line->id and line->key are set (for the answer {id, error})
+ * and log->error has the text. Errors: BAD_DATA; NO_MEMORY. shoal_batch_line_close either way. */
+shoal_status shoal_batch_line_parse(shoal_batch_line *line, const char *text, size_t n_bytes,
+                                    int64_t number, const shoal_batch_defaults *defaults,
+                                    shoal_log *log);
+void shoal_batch_line_close(shoal_batch_line *line);
+
+/* Seed of a line without one: a hash of (seed, the id's text). */
+uint64_t shoal_batch_seed(uint64_t seed, const shoal_json *id);
+
+typedef struct shoal_batch_output {
+    const char *path; /* borrowed */
+    shoal_log *log;
+    int fd;
+    bool regular;      /* an ordinary file: can be locked, cut and synced */
+    int64_t n_bytes;   /* of whole lines */
+    int64_t n_skipped; /* lines of earlier runs */
+    int64_t n_error;   /* of them with an error */
+    int64_t synced_us;
+} shoal_batch_output;
+
+/* Open for appending and lock. Without resume the file must be new or empty. With resume a torn
+ * last line is cut off, and the ids of all others go into `answered`. Errors: USAGE (not empty),
+ * UNAVAILABLE (another batch writes it), BAD_DATA (a line is no answer), IO. */
+shoal_status shoal_batch_output_open(shoal_batch_output *output, shoal_id_set *answered,
+                                     const char *path, bool resume, shoal_log *log);
+
+/* Append one document as a line with one write, and close it; now and then sync. A line that does
+ * not fit on the disk is taken back whole. Errors: IO. */
+shoal_status shoal_batch_output_put(shoal_batch_output *output, shoal_json *answer);
+
+/* Sync and close. Accepts one that failed to open. Errors: IO. */
+shoal_status shoal_batch_output_close(shoal_batch_output *output);
+
+#endif

@@ -1,0 +1,361 @@
+/* shoal batch: a file of prompts in, a file of answers out. Rank 0 reads ahead of the engine by at
+ * most twice what runs at once, so memory does not grow with the input (but for the ids). */
+#include "launcher/batch_io.h"
+#include "launcher/command.h"
+#include "launcher/progress.h"
+#include "launcher/report.h"
+#include "launcher/session.h"
+#include "runtime/base/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { DEFAULT_SEQUENCES = 16, WARN_BAD_LINES = 10 };
+
+/* A line that the engine works on. */
+typedef struct batch_job {
+    int64_t sequence; /* of the engine */
+    shoal_json *id;   /* owned; NULL: this job is free */
+    int32_t *ids;     /* [n_id_max] generated */
+    int32_t n_id, n_id_max;
+} batch_job;
+
+typedef struct batch {
+    FILE *input;
+    char *text; /* getline's */
+    size_t n_text_max;
+    int64_t n_line;
+    bool at_end;
+    shoal_batch_output output;
+    shoal_id_set ids;
+    batch_job *job; /* [n_job_max] */
+    int32_t n_job, n_job_max;
+    int64_t n_answered, n_bad, n_skipped;
+    int64_t n_prompt_token, n_generated;
+    int64_t start_us, end_us;
+    bool said_unknown_key;
+    shoal_progress progress;
+} batch;
+
+/* Reading what one writes would never end. */
+static shoal_status check_two_files(const batch *b, const shoal_session *s)
+{
+    struct stat in, out;
+    if (fstat(fileno(b->input), &in) == 0 && stat(s->options.output, &out) == 0 &&
+        S_ISREG(in.st_mode) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+        return shoal_fail(s->log, SHOAL_USAGE, "--input and --output are the same file: %s",
+                          s->options.output);
+    return SHOAL_OK;
+}
+
+static shoal_status prepare(shoal_session *s, void *arg)
+{
+    batch *b = arg;
+    b->input = fopen(s->options.input, "re");
+    if (b->input == NULL)
+        return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: cannot be read: %s", s->options.input,
+                          strerror(errno));
+    struct stat info;
+    if (fstat(fileno(b->input), &info) == 0 && S_ISDIR(info.st_mode))
+        return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: is a folder, wanted a file of JSON lines",
+                          s->options.input);
+    SHOAL_TRY(check_two_files(b, s));
+    SHOAL_TRY(
+        shoal_batch_output_open(&b->output, &b->ids, s->options.output, s->options.resume, s->log));
+    int64_t n_slot = 0;
+    for (int32_t r = 0; r < s->n_rank; r++)
+        n_slot += shoal_engine_slots(&s->engine_config, r);
+    b->n_job_max = (int32_t)(n_slot < INT32_MAX / 4 ? 2 * n_slot : INT32_MAX / 2);
+    b->job = calloc((size_t)b->n_job_max, sizeof *b->job);
+    if (b->job == NULL)
+        return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %d lines at once",
+                          (int)b->n_job_max);
+    return SHOAL_OK;
+}
+
+static shoal_status submit(batch *b, shoal_session *s, const shoal_batch_line *line,
+                           const int32_t *prompt, size_t n_prompt)
+{
+    SHOAL_TRY(shoal_session_check_ids(s, prompt, n_prompt, 1, "the prompt"));
+    shoal_sequence_request request = {
+        .prompt = prompt,
+        .n_prompt = (int32_t)n_prompt,
+        .max_tokens = shoal_session_max_tokens(s, line->max_tokens, (int32_t)n_prompt),
+        .ignore_eos = line->ignore_eos,
+        .want = SHOAL_WANT_TOKENS,
+        .sampling = line->sampling,
+    };
+    batch_job *job = b->job;
+    while (job->id != NULL)
+        job++;
+    SHOAL_TRY(shoal_engine_submit(s->engine, &job->sequence, &request));
+    job->id = shoal_json_copy(line->id);
+    job->n_id = 0;
+    b->n_job++;
+    return SHOAL_OK;
+}
+
+/* Encode and submit. Errors that are the line's: BAD_DATA, USAGE, NO_INPUT (no tokenizer). */
+static shoal_status submit_line(batch *b, shoal_session *s, const shoal_batch_line *line)
+{
+    if (line->prompt == NULL)
+        return submit(b, s, line, line->prompt_ids, line->n_prompt_ids);
+    SHOAL_TRY(shoal_session_need_tokenizer(s));
+    int32_t *ids;
+    size_t n;
+    SHOAL_TRY(shoal_tokenizer_encode_prompt(s->tokenizer, &ids, &n, line->prompt,
+                                            line->n_prompt_bytes, s->log));
+    shoal_status status = submit(b, s, line, ids, n);
+    free(ids);
+    return status;
+}
+
+static void warn_bad(batch *b, const shoal_session *s, const shoal_batch_line *line,
+                     const char *text)
+{
+    b->n_bad++;
+    shoal_progress_pause(&b->progress);
+    if (b->n_bad <= WARN_BAD_LINES)
+        shoal_log_warn(s->log, "%s: line %lld, id %.80s: %s", s->options.input,
+                       (long long)line->number, line->key, text);
+    if (b->n_bad == WARN_BAD_LINES)
+        shoal_log_warn(s->log, "further bad lines are only counted");
+}
+
+static shoal_status answer_error(batch *b, shoal_session *s, const shoal_batch_line *line)
+{
+    char text[sizeof s->log->error];
+    memcpy(text, s->log->error, sizeof text);
+    warn_bad(b, s, line, text);
+    shoal_json *answer = shoal_json_new_object();
+    shoal_json_set(answer, "id", shoal_json_copy(line->id));
+    shoal_json_set(answer, "error", shoal_json_new_string(text, strlen(text)));
+    return shoal_batch_output_put(&b->output, answer);
+}
+
+static shoal_status take_line(batch *b, shoal_session *s, const shoal_batch_line *line,
+                              shoal_status parsed)
+{
+    int32_t state = shoal_id_set_get(&b->ids, line->key);
+    if (state & SHOAL_ID_SEEN) {
+        warn_bad(b, s, line, "the id came before; this line gets no answer");
+        return SHOAL_OK;
+    }
+    SHOAL_TRY(shoal_id_set_add(&b->ids, line->key, SHOAL_ID_SEEN, s->log));
+    if (state & SHOAL_ID_ANSWERED) {
+        b->n_skipped++;
+        return SHOAL_OK;
+    }
+    if (line->unknown_key != NULL && !b->said_unknown_key) {
+        b->said_unknown_key = true;
+        shoal_progress_pause(&b->progress);
+        shoal_log_warn(s->log,
+                       "%s: line %lld: the key '%.80s' is not known and means nothing "
+                       "(said once)",
+                       s->options.input, (long long)line->number, line->unknown_key);
+    }
+    shoal_status status = parsed;
+    if (status == SHOAL_OK) {
+        s->log->capture = true;
+        status = submit_line(b, s, line);
+        s->log->capture = false;
+    }
+    if (status == SHOAL_BAD_DATA || status == SHOAL_USAGE || status == SHOAL_NO_INPUT)
+        return answer_error(b, s, line);
+    if (status != SHOAL_OK)
+        return shoal_fail(s->log, status, "%s", s->log->error);
+    return SHOAL_OK;
+}
+
+static bool is_blank(const char *text, size_t n)
+{
+    return strspn(text, " \t\r\n") >= n;
+}
+
+/* Read until enough is under way. */
+static shoal_status read_ahead(batch *b, shoal_session *s)
+{
+    const shoal_options *o = &s->options;
+    const shoal_batch_defaults defaults = {
+        .max_tokens = o->max_tokens,
+        .sampling = {.temperature = (float)o->temperature,
+                     .top_k = o->top_k,
+                     .top_p = (float)o->top_p,
+                     .seed = o->seed},
+        .ignore_eos = o->ignore_eos,
+    };
+    while (!b->at_end && b->n_job < b->n_job_max) {
+        SHOAL_TRY(shoal_session_check(s));
+        errno = 0;
+        ssize_t n = getline(&b->text, &b->n_text_max, b->input);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            if (ferror(b->input))
+                return shoal_fail(s->log, SHOAL_IO, "%s: reading failed: %s", o->input,
+                                  strerror(errno));
+            b->at_end = true;
+            break;
+        }
+        b->n_line++;
+        if (is_blank(b->text, (size_t)n))
+            continue;
+        shoal_batch_line line;
+        s->log->capture = true;
+        shoal_status parsed =
+            shoal_batch_line_parse(&line, b->text, (size_t)n, b->n_line, &defaults, s->log);
+        s->log->capture = false;
+        shoal_status status = take_line(b, s, &line, parsed);
+        shoal_batch_line_close(&line);
+        SHOAL_TRY(status);
+        SHOAL_TRY(shoal_comm_poll(s->comm));
+    }
+    return SHOAL_OK;
+}
+
+static batch_job *find_job(batch *b, int64_t sequence)
+{
+    for (int32_t i = 0; i < b->n_job_max; i++)
+        if (b->job[i].id != NULL && b->job[i].sequence == sequence)
+            return &b->job[i];
+    return NULL;
+}
+
+static shoal_status take_token(batch_job *job, shoal_session *s, int32_t token)
+{
+    if (job->n_id == job->n_id_max) {
+        int32_t n_max = job->n_id_max < INT32_MAX / 4 ? 2 * job->n_id_max + 64 : INT32_MAX;
+        int32_t *grown = realloc(job->ids, (size_t)n_max * sizeof *grown);
+        if (grown == NULL)
+            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %d ids", (int)n_max);
+        job->ids = grown;
+        job->n_id_max = n_max;
+    }
+    job->ids[job->n_id++] = token;
+    return SHOAL_OK;
+}
+
+static shoal_json *timing_json(const shoal_event *done)
+{
+    shoal_speeds speeds = shoal_speeds_of(done);
+    shoal_json *timing = shoal_json_new_object();
+    shoal_json_set(timing, "prompt_tokens", shoal_json_new_int(done->n_prompt));
+    shoal_json_set(timing, "generated_tokens", shoal_json_new_int(done->n_generated));
+    shoal_json_set(timing, "prefill_s", shoal_json_new_number((double)speeds.prefill_us / 1e6));
+    shoal_json_set(timing, "decode_s", shoal_json_new_number((double)speeds.decode_us / 1e6));
+    return timing;
+}
+
+static shoal_status answer(batch *b, shoal_session *s, batch_job *job, const shoal_event *done)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    if (s->tokenizer != NULL)
+        SHOAL_TRY(shoal_tokenizer_decode(s->tokenizer, &text, &n_bytes, job->ids, (size_t)job->n_id,
+                                         false, s->log));
+    const char *reason = done->finish == SHOAL_FINISH_STOP ? "stop" : "length";
+    shoal_json *o = shoal_json_new_object();
+    shoal_json_set(o, "id", job->id);
+    shoal_json_set(o, "text", shoal_json_new_string(text != NULL ? text : "", n_bytes));
+    shoal_json_set(o, "ids", shoal_json_new_ints(job->ids, (size_t)job->n_id));
+    shoal_json_set(o, "finish_reason", shoal_json_new_string(reason, strlen(reason)));
+    shoal_json_set(o, "timing", timing_json(done));
+    free(text);
+    job->id = NULL;
+    b->n_job--;
+    b->n_answered++;
+    b->n_prompt_token += done->n_prompt;
+    b->n_generated += job->n_id;
+    return shoal_batch_output_put(&b->output, o);
+}
+
+static shoal_status take_event(batch *b, shoal_session *s, const shoal_event *event)
+{
+    batch_job *job = find_job(b, event->sequence);
+    if (job == NULL)
+        return SHOAL_OK;
+    if (event->kind == SHOAL_EVENT_TOKEN)
+        return take_token(job, s, event->token);
+    return event->kind == SHOAL_EVENT_DONE ? answer(b, s, job, event) : SHOAL_OK;
+}
+
+static double seconds(const batch *b)
+{
+    return (double)(shoal_clock_us() - b->start_us + 1) / 1e6;
+}
+
+static shoal_status work(shoal_session *s, void *arg)
+{
+    batch *b = arg;
+    b->start_us = shoal_clock_us();
+    shoal_progress_init(&b->progress, true, s->log);
+    while (!b->at_end || b->n_job > 0) {
+        SHOAL_TRY(read_ahead(b, s));
+        if (b->n_job == 0)
+            continue;
+        SHOAL_TRY(shoal_session_check(s));
+        SHOAL_TRY(shoal_engine_step(s->engine));
+        shoal_event event;
+        while (shoal_engine_poll(s->engine, &event))
+            SHOAL_TRY(take_event(b, s, &event));
+        shoal_progress_set(&b->progress, "%lld answered, %d under way, %.1f tok/s generated",
+                           (long long)b->n_answered, (int)b->n_job,
+                           (double)b->n_generated / seconds(b));
+    }
+    b->end_us = shoal_clock_us();
+    return shoal_batch_output_close(&b->output);
+}
+
+static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report *report)
+{
+    batch *b = arg;
+    shoal_progress_pause(&b->progress);
+    double passed_s = (double)(b->end_us - b->start_us + 1) / 1e6;
+    char sent[SHOAL_BYTES_TEXT];
+    shoal_log_info(s->log,
+                   "%lld answered, %lld bad, %lld answered before; %lld prompt and %lld generated "
+                   "tokens in %.2f s (%.1f generated tok/s), %d rank%s, %s sent",
+                   (long long)b->n_answered, (long long)b->n_bad, (long long)b->n_skipped,
+                   (long long)b->n_prompt_token, (long long)b->n_generated, passed_s,
+                   (double)b->n_generated / passed_s, (int)s->n_rank, s->n_rank == 1 ? "" : "s",
+                   shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)));
+    /* A job that was resumed ends as it would have ended in one go. */
+    int64_t n_bad = b->n_bad + b->output.n_error;
+    if (n_bad == 0)
+        return SHOAL_OK;
+    return shoal_fail(s->log, SHOAL_BAD_DATA, "%lld bad line%s in %s; the others are answered",
+                      (long long)n_bad, n_bad == 1 ? "" : "s", s->options.input);
+}
+
+static void release(void *arg)
+{
+    batch *b = arg;
+    shoal_progress_pause(&b->progress);
+    (void)shoal_batch_output_close(&b->output);
+    if (b->input != NULL)
+        fclose(b->input);
+    free(b->text);
+    shoal_id_set_close(&b->ids);
+    for (int32_t i = 0; i < b->n_job_max && b->job != NULL; i++) {
+        shoal_json_close(b->job[i].id);
+        free(b->job[i].ids);
+    }
+    free(b->job);
+}
+
+shoal_status shoal_cmd_batch(const shoal_options *options, const volatile sig_atomic_t *interrupted,
+                             shoal_log *log)
+{
+    batch b = {.output = {.fd = -1}};
+    shoal_session_plan plan = {
+        .arg = &b,
+        .n_sequence = DEFAULT_SEQUENCES,
+        .prepare = prepare,
+        .work = work,
+        .finish = finish,
+        .release = release,
+    };
+    return shoal_session_run(options, &plan, interrupted, log);
+}

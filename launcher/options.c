@@ -1,0 +1,156 @@
+#include "launcher/options.h"
+
+#include <string.h>
+
+#define RUN       SHOAL_COMMANDS_THAT_RUN
+#define SAMPLE    (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH)
+#define ALL       (-1)
+#define AT(field) offsetof(shoal_options, field)
+
+#define FLAG(name, commands, field, help)                                                          \
+    {                                                                                              \
+        name, NULL, help, AT(field), 0, 0, (commands), SHOAL_OPTION_FLAG, false                    \
+    }
+#define TEXT(name, value, commands, field, help)                                                   \
+    {                                                                                              \
+        name, value, help, AT(field), 0, 0, (commands), SHOAL_OPTION_TEXT, false                   \
+    }
+#define NEED(name, value, commands, field, help)                                                   \
+    {                                                                                              \
+        name, value, help, AT(field), 0, 0, (commands), SHOAL_OPTION_TEXT, true                    \
+    }
+#define INT(name, value, min, max, commands, field, help)                                          \
+    {                                                                                              \
+        name, value, help, AT(field), (min), (max), (commands), SHOAL_OPTION_INT, false            \
+    }
+#define NUMBER(name, value, min, max, commands, field, help)                                       \
+    {                                                                                              \
+        name, value, help, AT(field), (min), (max), (commands), SHOAL_OPTION_NUMBER, false         \
+    }
+#define CHOICE(name, value, commands, field, help)                                                 \
+    {                                                                                              \
+        name, value, help, AT(field), 0, 0, (commands), SHOAL_OPTION_CHOICE, false                 \
+    }
+
+/* In the order of --help: the command's own first, then what all runs share. */
+static const shoal_option table[] = {
+    TEXT("prompt", "T", SHOAL_COMMAND_GENERATE, prompt, "the prompt itself"),
+    TEXT("prompt-file", "F", SHOAL_COMMAND_GENERATE, prompt_file, "read the prompt from a file"),
+    TEXT("prompt-ids", "1,2,3", SHOAL_COMMAND_GENERATE, prompt_ids,
+         "the prompt as token ids, nothing added"),
+    NEED("input", "F", SHOAL_COMMAND_BATCH, input,
+         "JSON lines: {id, prompt | prompt_ids, max_tokens, temperature, top_k, top_p, seed, "
+         "ignore_eos}"),
+    NEED("output", "F", SHOAL_COMMAND_BATCH, output,
+         "JSON lines: {id, text, ids, finish_reason, timing} or {id, error}"),
+    FLAG("resume", SHOAL_COMMAND_BATCH, resume,
+         "go on with an output: cut a torn last line, skip what is answered"),
+    INT("max-tokens", "N", 1, INT32_MAX, SAMPLE, max_tokens,
+        "generate at most N tokens (256, or what the context has room for)"),
+    NUMBER("temperature", "X", 0, 1000, SAMPLE, temperature, "0: greedy (0)"),
+    INT("top-k", "K", 0, INT32_MAX, SAMPLE, top_k, "sample from the K likeliest; 0: all (0)"),
+    NUMBER("top-p", "P", 0, 1, SAMPLE, top_p, "sample from the likeliest that make up P (1)"),
+    {"seed", "S", "of the sampler; batch: with the id, of each line that has none (0)", AT(seed), 0,
+     0, SAMPLE, SHOAL_OPTION_UINT64, false},
+    FLAG("ignore-eos", SAMPLE, ignore_eos, "go on behind an end token"),
+    NEED("ids", "1,2,3", SHOAL_COMMAND_LOGITS, ids, "token ids, nothing added"),
+    NEED("output", "F", SHOAL_COMMAND_LOGITS, output,
+         "safetensors: logits, final_hidden, topk_expert, topk_weight"),
+    NEED("file", "F", SHOAL_COMMAND_PERPLEXITY, file, "text to score"),
+    FLAG("special", SHOAL_COMMAND_TOKENIZE, special, "add what the post-processor adds"),
+    FLAG("decode", SHOAL_COMMAND_TOKENIZE, decode, "JSON arrays of ids in, JSON strings out"),
+    INT("prompt-tokens", "P", 1, INT32_MAX, SHOAL_COMMAND_BENCH, prompt_tokens,
+        "prompt length of each sequence (128)"),
+    INT("gen-tokens", "G", 1, INT32_MAX, SHOAL_COMMAND_BENCH, gen_tokens,
+        "decode steps that are timed (64)"),
+    INT("repeat", "R", 1, 1000, SHOAL_COMMAND_BENCH, repeat, "runs; medians are reported (3)"),
+    FLAG("json",
+         SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
+             SHOAL_COMMAND_BENCH,
+         json, "one JSON object on stdout"),
+
+    CHOICE("math", "f32|fast", RUN, math, "arithmetic and wire format (fast)"),
+    CHOICE("weights", "native", RUN, weights, "weights as the checkpoint stores them (native)"),
+    CHOICE("kv", "auto|f32|bf16", RUN, kv, "cache type; auto: f32 with --math f32, else bf16"),
+    CHOICE("combine", "exact|reduced", RUN, combine,
+           "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
+    INT("context", "N", 1, INT32_MAX, RUN, n_context,
+        "positions per sequence (the model's, at most 4096; perplexity 1024; bench and logits: "
+        "what is needed)"),
+    INT("sequences", "N", 1, 1 << 20, RUN, n_sequence,
+        "sequences at once over all ranks (1; batch 16; perplexity one per rank)"),
+    INT("prefill-chunk", "N", 1, 1 << 20, RUN, prefill_chunk,
+        "prompt tokens of one rank in one step (256)"),
+    INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),
+    TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
+    TEXT("kernels", "auto|reference|avx2|avx512", RUN, kernels,
+         "instruction set; all give the same bits (auto)"),
+    CHOICE("transport", "auto|self|mpi", RUN, transport,
+           "auto: mpi when started by mpirun or srun, else self"),
+    NUMBER("deadline", "S", 0.1, 86400, RUN, deadline_s,
+           "seconds of silence after which a rank is lost (30)"),
+    {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
+     "test aid: rank R fails at that place", AT(fault), 0, 0, RUN, SHOAL_OPTION_FAULT, false},
+    FLAG("quiet", ALL, quiet, "warnings and errors only"),
+    FLAG("verbose", ALL, verbose, "also what helps to find faults"),
+    FLAG("help", ALL, help, "this text"),
+    {0},
+};
+
+const shoal_option *shoal_option_table(void)
+{
+    return table;
+}
+
+void shoal_options_init(shoal_options *options, int32_t command)
+{
+    *options = (shoal_options){
+        .command = command,
+        .top_p = 1,
+        .prompt_tokens = 128,
+        .gen_tokens = 64,
+        .repeat = 3,
+        .math = SHOAL_MATH_FAST,
+        .kv = SHOAL_KV_CHOICE_AUTO,
+        .combine = SHOAL_COMBINE_EXACT,
+        .prefill_chunk = 256,
+        .kernels = "auto",
+        .transport = SHOAL_TRANSPORT_AUTO,
+        .deadline_s = 30,
+    };
+}
+
+/* Print `text` broken at spaces, continuation lines indented by `indent`. */
+static void print_wrapped(FILE *out, const char *text, int indent)
+{
+    int column = indent;
+    while (*text != '\0') {
+        size_t n = strcspn(text, " ");
+        if (column > indent && column + 1 + (int)n > 98) {
+            fprintf(out, "\n%*s", indent, "");
+            column = indent;
+        } else if (column > indent) {
+            fputc(' ', out);
+            column++;
+        }
+        fprintf(out, "%.*s", (int)n, text);
+        column += (int)n;
+        text += n;
+        text += strspn(text, " ");
+    }
+    fputc('\n', out);
+}
+
+void shoal_options_print(FILE *out, int32_t command)
+{
+    for (const shoal_option *o = table; o->name != NULL; o++) {
+        if ((o->commands & command) == 0)
+            continue;
+        int n = fprintf(out, "  --%s%s%s", o->name, o->value != NULL ? " " : "",
+                        o->value != NULL ? o->value : "");
+        if (n > 30)
+            n = fprintf(out, "\n") - 1;
+        fprintf(out, "%*s", 32 - n, "");
+        print_wrapped(out, o->help, 32);
+    }
+}

@@ -1,0 +1,122 @@
+/* The command line as data: one table of options (options.c) serves parsing, ranges and --help, so
+ * that they cannot disagree. A command is a bit; an option lists the commands that know it; an
+ * option of another command is as unknown as any other. Texts in shoal_options are borrowed from
+ * argv. Layering: launcher; every other folder is below it. */
+#ifndef SHOAL_LAUNCHER_OPTIONS_H
+#define SHOAL_LAUNCHER_OPTIONS_H
+
+#include "comm/comm.h"
+#include "runtime/engine/engine.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum shoal_command_bit {
+    SHOAL_COMMAND_GENERATE = 1 << 0,
+    SHOAL_COMMAND_BATCH = 1 << 1,
+    SHOAL_COMMAND_LOGITS = 1 << 2,
+    SHOAL_COMMAND_PERPLEXITY = 1 << 3,
+    SHOAL_COMMAND_TOKENIZE = 1 << 4,
+    SHOAL_COMMAND_INSPECT = 1 << 5,
+    SHOAL_COMMAND_BENCH = 1 << 6,
+} shoal_command_bit;
+
+#define SHOAL_COMMANDS_THAT_RUN                                                                    \
+    (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH | SHOAL_COMMAND_LOGITS |                         \
+     SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_BENCH)
+
+/* Values of the options with a choice, in the order of their texts in the table. */
+typedef enum shoal_math { SHOAL_MATH_F32, SHOAL_MATH_FAST } shoal_math;
+typedef enum shoal_kv_choice {
+    SHOAL_KV_CHOICE_AUTO,
+    SHOAL_KV_CHOICE_F32,
+    SHOAL_KV_CHOICE_BF16
+} shoal_kv_choice;
+typedef enum shoal_transport_choice {
+    SHOAL_TRANSPORT_AUTO,
+    SHOAL_TRANSPORT_SELF,
+    SHOAL_TRANSPORT_MPI
+} shoal_transport_choice;
+
+typedef struct shoal_options {
+    int32_t command; /* one shoal_command_bit */
+    const char *model;
+    bool help, quiet, verbose, json;
+
+    const char *prompt, *prompt_file, *prompt_ids; /* NULL: not given */
+    int32_t max_tokens;                            /* 0: not given */
+    double temperature, top_p;
+    int32_t top_k;
+    uint64_t seed;
+    bool ignore_eos;
+
+    const char *input, *output, *file, *ids;
+    bool resume, special, decode;
+    int32_t prompt_tokens, gen_tokens, repeat;
+
+    int32_t math;      /* shoal_math */
+    int32_t weights;   /* 0: native */
+    int32_t kv;        /* shoal_kv_choice */
+    int32_t combine;   /* shoal_combine_kind */
+    int32_t n_context; /* 0: not given */
+    int32_t n_sequence;
+    int32_t prefill_chunk;
+    int32_t n_thread;
+    const char *placement; /* NULL or "uniform": uniform; else a file */
+    const char *kernels;
+    int32_t transport; /* shoal_transport_choice */
+    double deadline_s;
+    shoal_fault fault;
+} shoal_options;
+
+typedef enum shoal_option_kind {
+    SHOAL_OPTION_FLAG,   /* bool */
+    SHOAL_OPTION_TEXT,   /* const char * */
+    SHOAL_OPTION_INT,    /* int32_t in [min, max] */
+    SHOAL_OPTION_UINT64, /* uint64_t */
+    SHOAL_OPTION_NUMBER, /* double in [min, max] */
+    SHOAL_OPTION_CHOICE, /* int32_t, index into `value` ("f32|fast") */
+    SHOAL_OPTION_FAULT,  /* shoal_fault */
+} shoal_option_kind;
+
+typedef struct shoal_option {
+    const char *name; /* without the dashes */
+    const char *value;
+    const char *help;
+    size_t offset; /* in shoal_options */
+    double min, max;
+    int32_t commands; /* bits */
+    shoal_option_kind kind;
+    bool required;
+} shoal_option;
+
+/* The table; ends with a NULL name. */
+const shoal_option *shoal_option_table(void);
+
+/* Fill with the defaults that --help states. */
+void shoal_options_init(shoal_options *options, int32_t command);
+
+/* Parse the arguments behind the command's name (`--name value` or `--name=value`, `--` ends the
+ * options, the one other argument is MODEL). With --help in it nothing else is demanded. Errors:
+ * USAGE: unknown option (with the nearest one there is), missing, malformed or out-of-range value,
+ * missing MODEL or required option. */
+shoal_status shoal_options_parse(shoal_options *options, const char *command_name, int argc,
+                                 char *const *argv, shoal_log *log);
+
+/* The lines of all options of a command. */
+void shoal_options_print(FILE *out, int32_t command);
+
+/* "1,2,3" to ids [*n], malloc'ed. `name` is the option's, for messages. Errors: USAGE (not a list
+ * of numbers from 0 to 2^31-1). */
+shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, const char *name,
+                               shoal_log *log);
+
+/* Edit distance of two short texts, for hints: "did you mean". */
+int32_t shoal_text_distance(const char *a, const char *b);
+
+/* Whole text as a number; false if it is anything else. */
+bool shoal_parse_int64(int64_t *value, const char *text);
+bool shoal_parse_uint64(uint64_t *value, const char *text);
+bool shoal_parse_number(double *value, const char *text);
+
+#endif

@@ -1,0 +1,208 @@
+#include "launcher/report.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *shoal_bytes_text(char text[SHOAL_BYTES_TEXT], uint64_t n_bytes)
+{
+    static const char *const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
+    if (n_bytes < 1000) {
+        snprintf(text, SHOAL_BYTES_TEXT, "%d B", (int)n_bytes);
+        return text;
+    }
+    double value = (double)n_bytes / 1000;
+    size_t unit = 0;
+    while (value >= 999.95 && unit + 1 < sizeof units / sizeof units[0]) {
+        value /= 1000;
+        unit++;
+    }
+    snprintf(text, SHOAL_BYTES_TEXT, "%.*f %s", value < 9.995 ? 2 : 1, value, units[unit]);
+    return text;
+}
+
+static int64_t experts_owned(const shoal_session *s)
+{
+    int64_t n = 0;
+    for (int32_t layer = 0; layer < s->placement.n_layer; layer++)
+        n += shoal_placement_owned(&s->placement, layer, s->rank, NULL);
+    return n;
+}
+
+void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *s)
+{
+    const shoal_comm_counters *count = shoal_comm_count(s->comm);
+    memset(mine, 0, sizeof *mine);
+    snprintf(mine->kernels, sizeof mine->kernels, "%s", s->compute.kernels->name);
+    mine->n_thread = shoal_pool_n_thread(s->compute.pool);
+    mine->n_expert = experts_owned(s);
+    mine->sent_bytes = count->sent_bytes;
+    mine->received_bytes = count->received_bytes;
+    mine->sent_messages = count->sent_messages;
+    mine->received_messages = count->received_messages;
+    mine->wait_us = count->wait_us;
+    mine->weight_bytes_read = shoal_model_bytes_read(s->model);
+    mine->expert_bytes_read = shoal_model_expert_bytes_read(s->model);
+    mine->memory = *shoal_model_memory(s->model);
+    mine->times = *shoal_model_times(s->model);
+    mine->count = *shoal_engine_count(s->engine);
+    mine->read_bandwidth_gb_per_s = s->read_bandwidth_gb_per_s;
+}
+
+static uint64_t memory_total(const shoal_memory_table *m)
+{
+    return m->expert_bytes + m->attention_bytes + m->other_weight_bytes + m->kv_bytes +
+           m->exchange_bytes + m->step_bytes;
+}
+
+static void log_memory(const shoal_session *s, const shoal_memory_table *m, int32_t rank)
+{
+    char t[7][SHOAL_BYTES_TEXT];
+    shoal_log_info(
+        s->log,
+        "memory of rank %d (%s): experts %s, attention %s, other weights %s, kv cache "
+        "%s, exchange %s, step %s; together %s",
+        (int)rank, shoal_comm_host(s->comm, rank), shoal_bytes_text(t[0], m->expert_bytes),
+        shoal_bytes_text(t[1], m->attention_bytes), shoal_bytes_text(t[2], m->other_weight_bytes),
+        shoal_bytes_text(t[3], m->kv_bytes), shoal_bytes_text(t[4], m->exchange_bytes),
+        shoal_bytes_text(t[5], m->step_bytes), shoal_bytes_text(t[6], memory_total(m)));
+}
+
+shoal_status shoal_report_memory(const shoal_session *s)
+{
+    enum { EACH_RANK_MAX = 16 }; /* beyond, only the fullest is named */
+    shoal_memory_table *all = NULL;
+    if (s->rank == 0) {
+        all = calloc((size_t)s->n_rank, sizeof *all);
+        if (all == NULL)
+            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for the table of %d ranks",
+                              (int)s->n_rank);
+    }
+    shoal_status status =
+        shoal_comm_gather(s->comm, all, shoal_model_memory(s->model), sizeof *all, 0);
+    if (status == SHOAL_OK && all != NULL) {
+        int32_t fullest = 0;
+        uint64_t sum_bytes = 0;
+        for (int32_t r = 0; r < s->n_rank; r++) {
+            sum_bytes += memory_total(&all[r]);
+            if (memory_total(&all[r]) > memory_total(&all[fullest]))
+                fullest = r;
+            if (s->n_rank <= EACH_RANK_MAX)
+                log_memory(s, &all[r], r);
+        }
+        char text[SHOAL_BYTES_TEXT];
+        if (s->n_rank > EACH_RANK_MAX) {
+            shoal_log_info(s->log, "memory of %d ranks: %s; the fullest:", (int)s->n_rank,
+                           shoal_bytes_text(text, sum_bytes));
+            log_memory(s, &all[fullest], fullest);
+        }
+    }
+    free(all);
+    return status;
+}
+
+shoal_speeds shoal_speeds_of(const shoal_event *done)
+{
+    shoal_speeds v = {.n_prompt = done->n_prompt, .n_generated = done->n_generated};
+    int64_t first_us = done->first_token_us > 0 ? done->first_token_us : done->done_us;
+    v.prefill_us = first_us - done->submitted_us;
+    v.decode_us = done->done_us - first_us;
+    if (v.prefill_us > 0)
+        v.prefill_tok_per_s = (double)v.n_prompt * 1e6 / (double)v.prefill_us;
+    if (v.decode_us > 0 && v.n_generated > 1)
+        v.decode_tok_per_s = (double)(v.n_generated - 1) * 1e6 / (double)v.decode_us;
+    return v;
+}
+
+uint64_t shoal_report_sent_bytes(const shoal_rank_report *report, int32_t n_rank)
+{
+    uint64_t n_bytes = 0;
+    for (int32_t r = 0; r < n_rank; r++)
+        n_bytes += report[r].sent_bytes;
+    return n_bytes;
+}
+
+static void set_int(shoal_json *object, const char *key, uint64_t value)
+{
+    shoal_json_set(object, key, shoal_json_new_int((int64_t)value));
+}
+
+static void set_us(shoal_json *object, const char *key, int64_t value_us)
+{
+    shoal_json_set(object, key, shoal_json_new_int(value_us));
+}
+
+static shoal_json *phases_json(const shoal_phase_times *t)
+{
+    shoal_json *o = shoal_json_new_object();
+    set_us(o, "attention_us", t->attention_us);
+    set_us(o, "router_us", t->router_us);
+    set_us(o, "dispatch_us", t->dispatch_us);
+    set_us(o, "experts_us", t->experts_us);
+    set_us(o, "combine_us", t->combine_us);
+    set_us(o, "shared_us", t->shared_us);
+    set_us(o, "dense_us", t->dense_us);
+    set_us(o, "logits_us", t->logits_us);
+    set_us(o, "other_us", t->other_us);
+    return o;
+}
+
+static shoal_json *memory_json(const shoal_memory_table *m)
+{
+    shoal_json *o = shoal_json_new_object();
+    set_int(o, "expert_bytes", m->expert_bytes);
+    set_int(o, "attention_bytes", m->attention_bytes);
+    set_int(o, "other_weight_bytes", m->other_weight_bytes);
+    set_int(o, "kv_bytes", m->kv_bytes);
+    set_int(o, "exchange_bytes", m->exchange_bytes);
+    set_int(o, "step_bytes", m->step_bytes);
+    set_int(o, "total_bytes", memory_total(m));
+    return o;
+}
+
+shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_report *report)
+{
+    shoal_json *ranks = shoal_json_new_array();
+    for (int32_t r = 0; r < s->n_rank; r++) {
+        const shoal_rank_report *from = &report[r];
+        const char *host = shoal_comm_host(s->comm, r);
+        shoal_json *o = shoal_json_new_object();
+        shoal_json_set(o, "rank", shoal_json_new_int(r));
+        shoal_json_set(o, "host", shoal_json_new_string(host, strlen(host)));
+        set_int(o, "experts", (uint64_t)from->n_expert);
+        set_int(o, "threads", (uint64_t)from->n_thread);
+        shoal_json_set(o, "kernels", shoal_json_new_string(from->kernels, strlen(from->kernels)));
+        set_int(o, "sent_bytes", from->sent_bytes);
+        set_int(o, "received_bytes", from->received_bytes);
+        set_int(o, "sent_messages", from->sent_messages);
+        set_int(o, "received_messages", from->received_messages);
+        set_us(o, "wait_us", from->wait_us);
+        set_int(o, "weight_bytes_read", from->weight_bytes_read);
+        set_int(o, "expert_bytes_read", from->expert_bytes_read);
+        set_int(o, "steps", (uint64_t)from->count.n_step);
+        set_int(o, "prompt_rows", (uint64_t)from->count.n_prompt_row);
+        set_int(o, "decode_rows", (uint64_t)from->count.n_decode_row);
+        set_us(o, "step_us", from->count.step_us);
+        shoal_json_set(o, "memory", memory_json(&from->memory));
+        shoal_json_set(o, "phases", phases_json(&from->times));
+        shoal_json_append(ranks, o);
+    }
+    return ranks;
+}
+
+shoal_status shoal_flush_stdout(shoal_log *log)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return SHOAL_OK;
+    return shoal_fail(log, SHOAL_IO, "standard output: %s", strerror(errno));
+}
+
+shoal_status shoal_print_json(shoal_json *doc, shoal_log *log)
+{
+    char *line = shoal_json_dump(doc);
+    shoal_json_close(doc);
+    fputs(line, stdout);
+    fputc('\n', stdout);
+    free(line);
+    return shoal_flush_stdout(log);
+}

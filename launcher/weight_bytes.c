@@ -1,0 +1,102 @@
+#include "launcher/weight_bytes.h"
+
+#include <math.h>
+
+static uint64_t tensor_bytes(const shoal_checkpoint *checkpoint, const char *name)
+{
+    const shoal_tensor_info *t = shoal_checkpoint_find(checkpoint, name);
+    if (t == NULL)
+        return 0;
+    char scale[SHOAL_TENSOR_NAME_MAX + 16];
+    snprintf(scale, sizeof scale, "%s_scale_inv", name);
+    const shoal_tensor_info *s = shoal_checkpoint_find(checkpoint, scale);
+    return t->n_bytes + (s != NULL ? s->n_bytes : 0);
+}
+
+static uint64_t role_bytes(const shoal_checkpoint *checkpoint, const shoal_spec *spec,
+                           shoal_role role, int32_t layer, int32_t expert)
+{
+    if (spec->family->tensor[role] == NULL)
+        return 0;
+    char name[SHOAL_TENSOR_NAME_MAX];
+    return tensor_bytes(checkpoint, shoal_spec_tensor_name(name, spec, role, layer, expert));
+}
+
+static uint64_t *class_of(shoal_weight_bytes *bytes, shoal_role role)
+{
+    switch (role) {
+    case SHOAL_ROLE_EMBED:
+        return &bytes->embed;
+    case SHOAL_ROLE_LM_HEAD:
+        return &bytes->lm_head;
+    case SHOAL_ROLE_FINAL_NORM:
+    case SHOAL_ROLE_ATTN_NORM:
+    case SHOAL_ROLE_MLP_NORM:
+    case SHOAL_ROLE_Q_NORM:
+    case SHOAL_ROLE_K_NORM:
+    case SHOAL_ROLE_Q_A_NORM:
+    case SHOAL_ROLE_KV_A_NORM:
+        return &bytes->norms;
+    case SHOAL_ROLE_GATE:
+    case SHOAL_ROLE_UP:
+    case SHOAL_ROLE_DOWN:
+        return &bytes->dense_mlp;
+    case SHOAL_ROLE_ROUTER:
+    case SHOAL_ROLE_ROUTER_SELECT_BIAS:
+        return &bytes->router;
+    case SHOAL_ROLE_SHARED_GATE:
+    case SHOAL_ROLE_SHARED_UP:
+    case SHOAL_ROLE_SHARED_DOWN:
+        return &bytes->shared_experts;
+    default:
+        return &bytes->attention;
+    }
+}
+
+static void count_experts(shoal_weight_bytes *bytes, const shoal_checkpoint *checkpoint,
+                          const shoal_spec *spec, int32_t layer)
+{
+    for (int32_t e = 0; e < spec->router.n_expert; e++) {
+        uint64_t one = 0;
+        for (shoal_role role = SHOAL_ROLE_EXPERT_GATE; role < SHOAL_N_ROLE; role++)
+            one += role_bytes(checkpoint, spec, role, layer, e);
+        bytes->experts += one;
+        if (one > bytes->one_expert)
+            bytes->one_expert = one;
+    }
+}
+
+shoal_weight_bytes shoal_weight_bytes_of(const shoal_checkpoint *checkpoint, const shoal_spec *spec)
+{
+    shoal_weight_bytes bytes = {0};
+    for (shoal_role role = SHOAL_ROLE_EMBED; role <= SHOAL_ROLE_LM_HEAD; role++)
+        *class_of(&bytes, role) += role_bytes(checkpoint, spec, role, 0, 0);
+    for (int32_t layer = 0; layer < spec->n_layer; layer++) {
+        for (shoal_role role = SHOAL_ROLE_ATTN_NORM; role < SHOAL_ROLE_EXPERT_GATE; role++)
+            *class_of(&bytes, role) += role_bytes(checkpoint, spec, role, layer, 0);
+        if (spec->is_moe[layer])
+            count_experts(&bytes, checkpoint, spec, layer);
+    }
+    if (spec->tied_embeddings)
+        bytes.lm_head = 0;
+    uint64_t known = 0;
+#define ADD_CLASS(name) known += bytes.name;
+    SHOAL_WEIGHT_CLASS_MAP(ADD_CLASS)
+#undef ADD_CLASS
+    for (int64_t i = 0; i < shoal_checkpoint_n_tensor(checkpoint); i++)
+        bytes.total += shoal_checkpoint_tensor(checkpoint, i)->n_bytes;
+    bytes.other = bytes.total > known ? bytes.total - known : 0;
+    return bytes;
+}
+
+double shoal_weight_bytes_per_step(const shoal_weight_bytes *bytes, const shoal_spec *spec,
+                                   int32_t n_sequence, int32_t n_source)
+{
+    uint64_t head = spec->tied_embeddings ? bytes->embed : bytes->lm_head;
+    double replicated = (double)(bytes->attention + bytes->router + bytes->dense_mlp +
+                                 bytes->shared_experts + bytes->norms + head);
+    double missed = 1;
+    if (spec->router.n_expert > 0)
+        missed = pow(1.0 - (double)spec->router.top_k / spec->router.n_expert, n_sequence);
+    return replicated * n_source + (double)bytes->experts * (1 - missed);
+}
