@@ -20,7 +20,7 @@ typedef struct grid {
 
 static grid cut(const shoal_matmul_item *item)
 {
-    grid g = {.n_band = shoal_matrix_n_band(item->w)};
+    grid g = {.n_band = shoal_matrix_n_band(item->w), .bands = 1, .tokens = 1, .n_split = 1};
     if (item->n_token == 0 || g.n_band == 0)
         return g;
     /* One more than the tokens: decoding a weight costs about as much as using it. */

@@ -1,5 +1,6 @@
 #include "runtime/kernels/kernels.h"
 
+#include <stdio.h>
 #include <string.h>
 
 extern const shoal_kernels shoal__kernels_reference;
@@ -59,12 +60,11 @@ shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *nam
                               "kernels '%s' need instructions that this CPU lacks; use 'auto'",
                               name);
     }
-    char known[128] = "auto";
-    for (int32_t i = N_VARIANT - 1; i >= 0; i--) {
-        strcat(known, ", ");
-        strcat(known, variants[i].name);
-    }
-    return shoal_fail(log, SHOAL_USAGE, "unknown kernels '%s'; this build has %s", name, known);
+    char known[128] = "";
+    size_t used = 0;
+    for (int32_t i = N_VARIANT - 1; i >= 0 && used < sizeof known; i--)
+        used += (size_t)snprintf(known + used, sizeof known - used, ", %s", variants[i].name);
+    return shoal_fail(log, SHOAL_USAGE, "unknown kernels '%s'; this build has auto%s", name, known);
 }
 
 int32_t shoal_kernels_list(const shoal_kernels **kernels, int32_t n_max)

@@ -69,13 +69,8 @@ static void update_state(float *p, float *out, shoal_attend_state *state, int32_
     float max = state->max < block_max ? block_max : state->max;
     for (int32_t i = 0; i < POSITIONS; i++)
         p[i] = shoal__exp(p[i] - max);
-    float lane[SHOAL_SUM_LANES] = {0};
-    for (int32_t i = 0; i < POSITIONS; i += SHOAL_SUM_LANES) {
-        for (int32_t l = 0; l < SHOAL_SUM_LANES; l++)
-            lane[l] += p[i + l];
-    }
     float shrink = shoal__exp(state->max - max);
-    state->denom = fmaf(state->denom, shrink, shoal__sum_lanes(lane));
+    state->denom = fmaf(state->denom, shrink, shoal__sum_row(p, POSITIONS));
     state->max = max;
     for (int32_t d = 0; d < d_v; d++)
         out[d] *= shrink;

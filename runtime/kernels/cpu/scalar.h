@@ -91,6 +91,20 @@ SHOAL_INLINE float shoal__max_lanes(float lane[SHOAL_SUM_LANES])
     return lane[0];
 }
 
+/* Sum of n values: lane l adds elements l, l + 16, ... in order. */
+SHOAL_INLINE float shoal__sum_row(const float *x, int32_t n)
+{
+    float lane[SHOAL_SUM_LANES] = {0};
+    int32_t i = 0;
+    for (; i + SHOAL_SUM_LANES <= n; i += SHOAL_SUM_LANES) {
+        for (int32_t l = 0; l < SHOAL_SUM_LANES; l++)
+            lane[l] += x[i + l];
+    }
+    for (int32_t l = 0; i + l < n; l++)
+        lane[l] += x[i + l];
+    return shoal__sum_lanes(lane);
+}
+
 /* Largest of n values, NaN ignored; -infinity for n = 0. */
 SHOAL_INLINE float shoal__max_row(const float *x, int32_t n)
 {

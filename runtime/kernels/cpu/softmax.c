@@ -6,10 +6,7 @@ void SHOAL_FN(softmax)(float *x, int32_t n)
     float max = shoal__max_row(x, n);
     for (int32_t i = 0; i < n; i++)
         x[i] = shoal__exp(x[i] - max);
-    float lane[SHOAL_SUM_LANES] = {0};
-    for (int32_t i = 0; i < n; i++)
-        lane[i % SHOAL_SUM_LANES] += x[i];
-    float sum = shoal__sum_lanes(lane);
+    float sum = shoal__sum_row(x, n);
     for (int32_t i = 0; i < n; i++)
         x[i] = x[i] / sum;
 }
