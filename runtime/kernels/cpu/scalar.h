@@ -61,7 +61,6 @@ SHOAL_INLINE float shoal__sigmoid(float x)
     return 1.0f / (1.0f + shoal__exp(-x));
 }
 
-/* Not x * sigmoid(x): that would overflow to 0 * infinity one step later. */
 SHOAL_INLINE float shoal__silu(float x)
 {
     return x / (1.0f + shoal__exp(-x));
