@@ -108,6 +108,10 @@ bool shoal__added_next(shoal__span *span, int32_t *id, const shoal__added_set *s
         for (size_t to = end; token->rstrip && to < n; end = to)
             if (!shoal__is_space(shoal__utf8_next(text, &to)))
                 break;
+        if (token->lstrip && begin < cursor->covered)
+            begin = cursor->covered; /* the token before has stripped into this one */
+        if (begin >= end)
+            continue;
         *span = (shoal__span){begin, end, true};
         *id = token->id;
         cursor->covered = end;

@@ -39,8 +39,8 @@ typedef struct shoal__added_cursor {
 } shoal__added_cursor;
 
 /* The next token in text[0, n), valid UTF-8: its span (white space that it strips included) and id;
- * false if there is none. What lies between cursor->covered (before the call) and the span is
- * ordinary text. */
+ * false if there is none. A token all of whose text was stripped by the one before is none. What
+ * lies between cursor->covered (before the call) and the span is ordinary text. */
 bool shoal__added_next(shoal__span *span, int32_t *id, const shoal__added_set *set,
                        shoal__added_cursor *cursor, const char *text, size_t n);
 

@@ -100,14 +100,15 @@ shoal_status shoal__detokenizer_prepare(shoal__detokenizer *d, const shoal__voca
     SHOAL_TRY(shoal__grow((void **)&d->text.data, &d->text.capacity, vocab->text.n, 1, log));
     for (size_t id = 0; id < n_id; id++) {
         const shoal__token *token = &vocab->token[id];
-        const char *text = vocab->text.data + token->first;
+        const char *text = vocab->text.data + token->decode_first;
+        size_t n = token->decode_n_bytes;
         d->first[id] = d->text.n;
         if (d->byte_level)
-            SHOAL_TRY(append_byte_level(&d->text, text, token->n_bytes, log));
+            SHOAL_TRY(append_byte_level(&d->text, text, n, log));
         else if (d->n_mark > 0)
-            SHOAL_TRY(append_marks_as(&d->text, d, text, token->n_bytes, false, log));
+            SHOAL_TRY(append_marks_as(&d->text, d, text, n, false, log));
         else
-            SHOAL_TRY(append_replaced(&d->text, d, text, token->n_bytes, log));
+            SHOAL_TRY(append_replaced(&d->text, d, text, n, log));
         if (d->byte_fallback)
             d->fallback[id] = fallback_byte(d->text.data + d->first[id], d->text.n - d->first[id]);
     }
@@ -178,7 +179,8 @@ shoal_status shoal__detokenize(shoal__bytes *out, const shoal__detokenizer *d,
     }
     if (is_first && d->n_mark > 0 && d->drop_mark) {
         const shoal__token *token = &vocab->token[id];
-        return append_marks_as(out, d, vocab->text.data + token->first, token->n_bytes, true, log);
+        return append_marks_as(out, d, vocab->text.data + token->decode_first,
+                               token->decode_n_bytes, true, log);
     }
     if (d->join_spaces && !is_first)
         SHOAL_TRY(shoal__bytes_append(out, " ", 1, log));

@@ -12,11 +12,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define SPACE_ITEMS "\\t-\\r\\x{85}\\p{Z}"
 /* Word characters as in Oniguruma's tables: Alphabetic, marks, decimal digits, connectors. */
 #define WORD_ITEMS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-#define HEX_ITEMS  "0-9A-Fa-f"
+/* Outside brackets it answers from an older table below U+0100, where six digits are words too. */
+#define BARE_WORD_ITEMS WORD_ITEMS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define HEX_ITEMS       "0-9A-Fa-f"
 
 enum { max_depth = 50 }; /* of nested classes */
 
@@ -25,6 +28,7 @@ typedef struct rewriter {
     size_t n;
     size_t at;
     shoal__bytes *out;
+    bool ignores_case;   /* the option i occurred */
     const char *problem; /* NULL while all is well */
     size_t problem_at;
     shoal_log *log;
@@ -189,13 +193,13 @@ static shoal_status rewrite_property(rewriter *r)
 /* -- escapes -- */
 
 /* Items of a class for \s, \w, \d, \h in lower case; NULL for any other letter. */
-static const char *class_items(char letter)
+static const char *class_items(char letter, bool in_class)
 {
     switch (letter) {
     case 's':
         return SPACE_ITEMS;
     case 'w':
-        return WORD_ITEMS;
+        return in_class ? WORD_ITEMS : BARE_WORD_ITEMS;
     case 'd':
         return "\\p{Nd}";
     case 'h':
@@ -211,7 +215,7 @@ static shoal_status rewrite_negated_class(rewriter *r, char letter, bool in_clas
     r->at += 2;
     if (!in_class) {
         SHOAL_TRY(put(r, "[^"));
-        SHOAL_TRY(put(r, class_items(letter)));
+        SHOAL_TRY(put(r, class_items(letter, false)));
         return put(r, "]");
     }
     if (letter == 'd')
@@ -254,7 +258,7 @@ static shoal_status rewrite_escape(rewriter *r, bool in_class)
     if (r->at + 1 >= r->n)
         return refuse(r, "a backslash at its end", begin);
     char c = r->in[r->at + 1];
-    const char *items = class_items(c);
+    const char *items = class_items(c, in_class);
     if (items != NULL) {
         r->at += 2;
         SHOAL_TRY(put(r, in_class ? "" : "["));
@@ -284,10 +288,10 @@ static shoal_status rewrite_escape(rewriter *r, bool in_class)
         return refuse(r, "an escape in a character class that is not supported", begin);
     if (c == 'b' || c == 'B') {
         r->at += 2;
-        return put(r, c == 'b' ? "(?:(?<=[" WORD_ITEMS "])(?![" WORD_ITEMS "])|(?<![" WORD_ITEMS
-                                 "])(?=[" WORD_ITEMS "]))"
-                               : "(?:(?<=[" WORD_ITEMS "])(?=[" WORD_ITEMS "])|(?<![" WORD_ITEMS
-                                 "])(?![" WORD_ITEMS "]))");
+        return put(r, c == 'b' ? "(?:(?<=[" BARE_WORD_ITEMS "])(?![" BARE_WORD_ITEMS
+                                 "])|(?<![" BARE_WORD_ITEMS "])(?=[" BARE_WORD_ITEMS "]))"
+                               : "(?:(?<=[" BARE_WORD_ITEMS "])(?=[" BARE_WORD_ITEMS
+                                 "])|(?<![" BARE_WORD_ITEMS "])(?![" BARE_WORD_ITEMS "]))");
     }
     if (c == 'O') {
         r->at += 2;
@@ -425,6 +429,8 @@ static shoal_status rewrite_group(rewriter *r)
      * group, in a way that only agrees at the very begin. */
     r->at += 2;
     SHOAL_TRY(put(r, "(?"));
+    for (size_t i = r->at; i < r->n && strchr("im-", r->in[i]) != NULL; i++)
+        r->ignores_case |= r->in[i] == 'i';
     for (; r->at < r->n && strchr("im-", r->in[r->at]) != NULL; r->at++)
         SHOAL_TRY(
             shoal__bytes_append(r->out, r->in[r->at] == 'm' ? "s" : r->in + r->at, 1, r->log));
@@ -461,6 +467,21 @@ static shoal_status rewrite_interval(rewriter *r)
     return copy(r, at + 1 - r->at);
 }
 
+/* Without case Oniguruma also matches one character with several, such as sharp s with ss, which
+ * PCRE2 does not. Offset of a place where that may be, n if there is none. */
+static size_t find_folding(const rewriter *r)
+{
+    static const char *const pairs[] = {"ss", "st", "ff", "fi", "fl"};
+    for (size_t at = 0; at < r->n; at++) {
+        if ((unsigned char)r->in[at] >= 0x80)
+            return at;
+        for (size_t i = 0; at + 1 < r->n && i < sizeof pairs / sizeof pairs[0]; i++)
+            if (strncasecmp(r->in + at, pairs[i], 2) == 0)
+                return at;
+    }
+    return r->n;
+}
+
 shoal_status shoal__regex_rewrite(shoal__bytes *out, const char **problem, size_t *at,
                                   const char *pattern, size_t n_bytes, shoal_log *log)
 {
@@ -483,6 +504,9 @@ shoal_status shoal__regex_rewrite(shoal__bytes *out, const char **problem, size_
             SHOAL_TRY(copy(&r, 1));
         }
     }
+    size_t folding = r.ignores_case && r.problem == NULL ? find_folding(&r) : r.n;
+    if (folding < r.n)
+        SHOAL_TRY(refuse(&r, "letters under (?i) that match other numbers of letters", folding));
     *problem = r.problem;
     *at = r.problem_at;
     return SHOAL_OK;

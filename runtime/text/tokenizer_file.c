@@ -77,7 +77,7 @@ static shoal_status read_vocab(shoal_tokenizer *t, const shoal_json *model, cons
     const shoal_json *value;
     void *it = NULL;
     while ((it = shoal_json_next(vocab, it, &token, &n_bytes, &value)) != NULL) {
-        int64_t id;
+        int64_t id = 0;
         SHOAL_TRY(check_id(&id, value, place, token, r));
         const shoal__token *other = shoal__vocab_token(&t->vocab, (int32_t)id);
         if (other != NULL)
@@ -262,7 +262,7 @@ static shoal_status read_added_token(shoal_tokenizer *t, const shoal_json *entry
         return shoal__reader_fail(r, place, "must be an object");
     const char *text;
     size_t n_bytes;
-    int64_t id;
+    int64_t id = 0;
     bool special;
     bool normalized;
     shoal__added token = {0};
@@ -287,6 +287,8 @@ static shoal_status read_added_token(shoal_tokenizer *t, const shoal_json *entry
                                    r->log));
         text = t->normal.data;
         token.n_bytes = t->normal.n;
+        /* Not what it is written as, but what the tokenizers library (0.23) decodes it to. */
+        SHOAL_TRY(shoal__vocab_set_decode(&t->vocab, token.id, text, token.n_bytes, r->log));
     }
     if (token.n_bytes == 0)
         return shoal__reader_fail(r, place, "nothing is left of it when it is normalized");

@@ -4,10 +4,9 @@
 
 #include "runtime/text/utf8.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PLACE = 160, MAX_TEMPLATE = 4096 };
+enum { MAX_PLACE = 160 };
 
 /* GPT-2's pattern, which ByteLevel brings along. */
 static const char gpt2_pattern[] =
@@ -215,8 +214,9 @@ shoal_status shoal__read_pretokenizer(shoal_tokenizer *t, const shoal_json *doc,
 
 /* -- post-processor -- */
 
-static shoal_status append_special(shoal__ids *out, shoal_tokenizer *t, const shoal_json *part,
-                                   const char *name, const char *place, const shoal__reader *r)
+static shoal_status append_special(shoal__ids *out, const shoal_tokenizer *t,
+                                   const shoal_json *part, const char *name, const char *place,
+                                   const shoal__reader *r)
 {
     const shoal_json *special = shoal_json_get(shoal_json_get(part, "special_tokens"), name);
     const shoal_json *ids = shoal_json_get(special, "ids");
@@ -232,12 +232,14 @@ static shoal_status append_special(shoal__ids *out, shoal_tokenizer *t, const sh
     return SHOAL_OK;
 }
 
-static shoal_status append_template(shoal__ids *out, shoal_tokenizer *t, const shoal_json *part,
-                                    const char *place, const shoal__reader *r)
+static shoal_status append_template(shoal__ids *out, const shoal_tokenizer *t,
+                                    const shoal_json *part, const char *place,
+                                    const shoal__reader *r)
 {
     const shoal_json *single = shoal_json_get(part, "single");
     if (!shoal_json_is_array(single))
         return shoal__reader_fail(r, place, "single must be an array");
+    int32_t n_sequence = 0;
     for (size_t i = 0; i < shoal_json_size(single); i++) {
         const shoal_json *piece = shoal_json_at(single, i);
         const shoal_json *sequence = shoal_json_get(piece, "Sequence");
@@ -247,18 +249,17 @@ static shoal_status append_template(shoal__ids *out, shoal_tokenizer *t, const s
         if (name != NULL && sequence == NULL) {
             SHOAL_TRY(append_special(out, t, part, name, place, r));
         } else if (name == NULL && which != NULL && strcmp(which, "A") == 0) {
-            for (size_t k = 0; k < t->template.n; k++)
-                SHOAL_TRY(shoal__ids_append(out, t->template.data[k], r->log));
+            n_sequence++;
+            SHOAL_TRY(shoal__ids_append(out, SHOAL__TEMPLATE_SEQUENCE, r->log));
         } else {
             return shoal__reader_fail(r, place,
                                       "single[%zu] must be a SpecialToken with an id, or the "
                                       "Sequence A",
                                       i);
         }
-        if (out->n > MAX_TEMPLATE)
-            return shoal__reader_fail(r, place, "the template adds more than %d tokens",
-                                      MAX_TEMPLATE);
     }
+    if (n_sequence != 1)
+        return shoal__reader_fail(r, place, "single must hold the Sequence A once");
     return SHOAL_OK;
 }
 
@@ -272,23 +273,18 @@ static shoal_status read_post_step(shoal_tokenizer *t, const shoal_json *part, c
                                   "post-processor %.40s is not supported; supported: ByteLevel, "
                                   "TemplateProcessing, Sequence",
                                   type);
-    shoal__ids whole = {0};
-    shoal_status status = append_template(&whole, t, part, place, r);
-    if (status != SHOAL_OK) {
-        free(whole.data);
-        return status;
-    }
-    free(t->template.data);
-    t->template = whole;
-    return SHOAL_OK;
+    if (t->template.n > 0)
+        return shoal__reader_fail(r, place, "there is a TemplateProcessing before it");
+    return append_template(&t->template, t, part, place, r);
 }
 
 shoal_status shoal__read_post_processor(shoal_tokenizer *t, const shoal_json *doc,
                                         const shoal__reader *r)
 {
-    SHOAL_TRY(shoal__ids_append(&t->template, SHOAL__TEMPLATE_SEQUENCE, r->log));
-    return read_sequence(t, shoal_json_get(doc, "post_processor"), "processors", "post_processor",
-                         read_post_step, r);
+    SHOAL_TRY(read_sequence(t, shoal_json_get(doc, "post_processor"), "processors",
+                            "post_processor", read_post_step, r));
+    return t->template.n > 0 ? SHOAL_OK
+                             : shoal__ids_append(&t->template, SHOAL__TEMPLATE_SEQUENCE, r->log);
 }
 
 /* -- decoder -- */

@@ -50,11 +50,22 @@ shoal_status shoal__vocab_add(shoal__vocab *vocab, int32_t id, const char *text,
                ((size_t)id + 1 - (size_t)vocab->n_id) * sizeof *vocab->token);
         vocab->n_id = id + 1;
     }
-    shoal__token token = {vocab->text.n, (uint32_t)n_bytes, flags};
+    size_t first = vocab->text.n;
+    shoal__token token = {first, first, (uint32_t)n_bytes, (uint32_t)n_bytes, flags};
     SHOAL_TRY(shoal__bytes_append(&vocab->text, text, n_bytes, log));
     vocab->token[id] = token;
     vocab->slot[slot_of(vocab, text, n_bytes)] = id;
     vocab->n_token++;
+    return SHOAL_OK;
+}
+
+shoal_status shoal__vocab_set_decode(shoal__vocab *vocab, int32_t id, const char *text,
+                                     size_t n_bytes, shoal_log *log)
+{
+    size_t first = vocab->text.n;
+    SHOAL_TRY(shoal__bytes_append(&vocab->text, text, n_bytes, log));
+    vocab->token[id].decode_first = first;
+    vocab->token[id].decode_n_bytes = (uint32_t)n_bytes;
     return SHOAL_OK;
 }
 

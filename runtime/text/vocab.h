@@ -16,9 +16,11 @@ typedef enum shoal__token_flag {
 } shoal__token_flag;
 
 typedef struct shoal__token {
-    size_t first;     /* of its text in vocab.text */
-    uint32_t n_bytes; /* of its text */
-    uint32_t flags;   /* shoal__token_flag; 0: no token has this id */
+    size_t first;            /* of its text in vocab.text */
+    size_t decode_first;     /* of the text it is decoded as: normally the same */
+    uint32_t n_bytes;        /* of its text */
+    uint32_t decode_n_bytes; /* of the text it is decoded as */
+    uint32_t flags;          /* shoal__token_flag; 0: no token has this id */
 } shoal__token;
 
 typedef struct shoal__vocab {
@@ -35,6 +37,10 @@ typedef struct shoal__vocab {
  * is new, and n_bytes < 2^32. Errors: NO_MEMORY. */
 shoal_status shoal__vocab_add(shoal__vocab *vocab, int32_t id, const char *text, size_t n_bytes,
                               uint32_t flags, shoal_log *log);
+
+/* What a token is decoded as, where that is not its own text. Errors: NO_MEMORY. */
+shoal_status shoal__vocab_set_decode(shoal__vocab *vocab, int32_t id, const char *text,
+                                     size_t n_bytes, shoal_log *log);
 void shoal__vocab_fini(shoal__vocab *vocab);
 
 /* Id of the token with this text, -1 if none. */
