@@ -133,7 +133,7 @@ void *shoal_arena_take(shoal_arena *arena, size_t n, size_t elem_bytes)
 {
     size_t n_bytes, next;
     if (__builtin_mul_overflow(n, elem_bytes, &n_bytes) ||
-        __builtin_add_overflow(n_bytes, (size_t)(ARENA_ALIGN - 1 + ARENA_ZONE_BYTES), &next) ||
+        __builtin_add_overflow(n_bytes, (size_t)ARENA_ALIGN - 1 + ARENA_ZONE_BYTES, &next) ||
         __builtin_add_overflow(next & ~(size_t)(ARENA_ALIGN - 1), arena->used_bytes, &next))
         caller_bug(arena, "size overflow", n, elem_bytes);
     if (arena->base != NULL && next > arena->size_bytes)
