@@ -1,5 +1,7 @@
 #include "runtime/model/spec_read.h"
 
+#include "runtime/kernels/trig.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,7 +114,7 @@ typedef struct yarn {
 
 static double yarn_mscale(double factor, double m)
 {
-    return factor <= 1.0 ? 1.0 : 0.1 * m * log(factor) + 1.0;
+    return factor <= 1.0 ? 1.0 : 0.1 * m * shoal_ln(factor) + 1.0;
 }
 
 static shoal_status read_yarn(yarn *y, const shoal_json *scaling, int32_t n_context_max,
@@ -135,10 +137,10 @@ static shoal_status read_yarn(yarn *y, const shoal_json *scaling, int32_t n_cont
 static void apply_yarn(shoal_rope_config *rope, const yarn *y, double theta)
 {
     int32_t dim = rope->n_rot;
-    double low =
-        dim * log(y->n_original / ((double)y->beta_fast * 2.0 * M_PI)) / (2.0 * log(theta));
-    double high =
-        dim * log(y->n_original / ((double)y->beta_slow * 2.0 * M_PI)) / (2.0 * log(theta));
+    double low = dim * shoal_ln(y->n_original / ((double)y->beta_fast * 2.0 * M_PI)) /
+                 (2.0 * shoal_ln(theta));
+    double high = dim * shoal_ln(y->n_original / ((double)y->beta_slow * 2.0 * M_PI)) /
+                  (2.0 * shoal_ln(theta));
     if (y->truncate) {
         low = floor(low);
         high = ceil(high);
@@ -150,7 +152,7 @@ static void apply_yarn(shoal_rope_config *rope, const yarn *y, double theta)
     for (int32_t i = 0; i < dim / 2; i++) {
         double ramp = (i - low) / (high - low);
         ramp = ramp < 0.0 ? 0.0 : ramp > 1.0 ? 1.0 : ramp;
-        double plain = 1.0 / pow(theta, 2.0 * i / dim);
+        double plain = 1.0 / shoal_pow(theta, 2.0 * i / dim);
         rope->inv_freq[i] = (float)(plain / (double)y->factor * ramp + plain * (1.0 - ramp));
     }
     double factor = (double)y->attention_factor;
@@ -190,7 +192,7 @@ shoal_status shoal__spec_read_rope(shoal_spec *spec, const shoal_json *config, s
     if (rope->inv_freq == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for %d rotary frequencies", n_rot / 2);
     for (int32_t i = 0; i < n_rot / 2; i++)
-        rope->inv_freq[i] = (float)(1.0 / pow((double)theta, 2.0 * i / n_rot));
+        rope->inv_freq[i] = (float)(1.0 / shoal_pow((double)theta, 2.0 * i / n_rot));
 
     const shoal_json *type_value =
         scaling != NULL ? shoal__config_find(scaling, "rope_type", "type") : NULL;
