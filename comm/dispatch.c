@@ -120,8 +120,8 @@ static shoal_status check_header(const shoal_exchange *x, shoal_comm *comm, int3
     }
     memcpy(&header, x->recv_buffer[source], sizeof header);
     if (header.magic != SHOAL__DISPATCH_MAGIC || header.pad != 0) {
-        snprintf(found, sizeof found, "magic %08x, wanted %08x", header.magic,
-                 SHOAL__DISPATCH_MAGIC);
+        snprintf(found, sizeof found, "magic %08x, padding %u, wanted %08x and 0", header.magic,
+                 header.pad, SHOAL__DISPATCH_MAGIC);
         return fail_message(comm, source, step, layer, found);
     }
     if (header.step_low != (uint32_t)(uint64_t)step || header.layer != layer) {
@@ -154,11 +154,14 @@ static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t ste
 {
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request, n_rank, "dispatch rows"));
+    /* All are checked before a second part is posted: nothing may arrive after a failure. */
+    for (int32_t s = 0; s < n_rank; s++)
+        if (s != rank && x->plan.is_source[s])
+            SHOAL_TRY(check_header(x, comm, s, x->recv_request[s].n_bytes, step, layer));
     bool more = false;
     for (int32_t s = 0; s < n_rank; s++) {
         if (s == rank || !x->plan.is_source[s])
             continue;
-        SHOAL_TRY(check_header(x, comm, s, x->recv_request[s].n_bytes, step, layer));
         uint64_t more_bytes = ((shoal__dispatch_header *)(void *)x->recv_buffer[s])->more_bytes;
         if (more_bytes == 0)
             continue;

@@ -8,12 +8,14 @@
 void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
                      int32_t n_slot_max)
 {
-    size_t n = (size_t)n_slot_max;
+    int32_t n_batch = n_slot_max < SHOAL_FFN_BATCH ? n_slot_max : SHOAL_FFN_BATCH;
+    size_t n = (size_t)n_batch;
     *ffn = (shoal_ffn){
         .n_slot_max = n_slot_max,
+        .n_batch = n_batch,
         .n_embd = shard->n_embd,
         .n_ff = shard->n_ff,
-        .order = SHOAL_TAKE(arena, n, int32_t),
+        .order = SHOAL_TAKE(arena, n_slot_max, int32_t),
         .offset = SHOAL_TAKE(arena, shard->n_local_max + 1, int32_t),
         .x = SHOAL_TAKE(arena, n * (size_t)shard->n_embd, float),
         .gate = SHOAL_TAKE(arena, n * (size_t)shard->n_ff, float),
@@ -75,51 +77,70 @@ static void copy(const shoal_compute *compute, copy_rows *rows)
     shoal_pool_run(compute->pool, copy_tile, rows, n_tile);
 }
 
+/* Sorted positions [begin, end) of one local expert, cut to the batch [first, last). */
+static int32_t in_batch(int32_t *begin, const shoal_ffn *ffn, int32_t expert, int32_t first,
+                        int32_t last)
+{
+    int32_t end = ffn->offset[expert + 1] < last ? ffn->offset[expert + 1] : last;
+    *begin = ffn->offset[expert] > first ? ffn->offset[expert] : first;
+    return end > *begin ? end - *begin : 0;
+}
+
+/* ffn->x -> ffn->y for the sorted positions [first, last). */
+static void run_batch(shoal_ffn *ffn, const shoal_shard_layer *layer, const shoal_compute *compute,
+                      int32_t first, int32_t last)
+{
+    const int64_t n_embd = ffn->n_embd, n_ff = ffn->n_ff;
+    int32_t begin, n_item = 0;
+    /* Gate and up of all experts with work are one job, so that few slots still fill the pool. */
+    for (int32_t e = 0; e < layer->n_local; e++) {
+        int32_t n = in_batch(&begin, ffn, e, first, last);
+        if (n == 0)
+            continue;
+        int64_t at = begin - first;
+        const float *x = ffn->x + at * n_embd;
+        ffn->item[n_item++] =
+            (shoal_matmul_item){ffn->gate + at * n_ff, n_ff, &layer->expert[e].gate, x, n_embd, n};
+        ffn->item[n_item++] =
+            (shoal_matmul_item){ffn->up + at * n_ff, n_ff, &layer->expert[e].up, x, n_embd, n};
+    }
+    shoal_op_matmul_many(compute, ffn->item, n_item);
+    shoal_op_silu_mul(compute, ffn->gate, ffn->gate, ffn->up, (last - first) * n_ff);
+    n_item = 0;
+    for (int32_t e = 0; e < layer->n_local; e++) {
+        int32_t n = in_batch(&begin, ffn, e, first, last);
+        int64_t at = begin - first;
+        if (n > 0)
+            ffn->item[n_item++] =
+                (shoal_matmul_item){ffn->y + at * n_embd,  n_embd, &layer->expert[e].down,
+                                    ffn->gate + at * n_ff, n_ff,   n};
+    }
+    shoal_op_matmul_many(compute, ffn->item, n_item);
+}
+
 void shoal_experts_forward(float *done, shoal_ffn *ffn, const shoal_shard *shard,
                            const shoal_compute *compute, int32_t layer, const float *rows,
                            const int32_t *slot_row, const int32_t *slot_expert, int32_t n_slot)
 {
     assert(n_slot >= 0 && n_slot <= ffn->n_slot_max);
     assert(layer >= 0 && layer < shard->n_layer);
-    if (n_slot == 0)
-        return;
     const shoal_shard_layer *experts = &shard->layer[layer];
-    const int32_t n_embd = ffn->n_embd, n_ff = ffn->n_ff;
     sort_by_expert(ffn, experts->n_local, slot_expert, n_slot);
-    copy(compute, &(copy_rows){.to = ffn->x,
-                               .from = rows,
-                               .from_index = ffn->order,
-                               .from_of = slot_row,
-                               .n_row = n_slot,
-                               .n_col = n_embd});
-
-    /* Gate and up of all experts with work are one job, so that few slots still fill the pool. */
-    int32_t n_item = 0;
-    for (int32_t e = 0; e < experts->n_local; e++) {
-        int64_t first = ffn->offset[e];
-        int32_t n = ffn->offset[e + 1] - ffn->offset[e];
-        if (n == 0)
-            continue;
-        const float *x = ffn->x + first * n_embd;
-        ffn->item[n_item++] = (shoal_matmul_item){
-            ffn->gate + first * n_ff, n_ff, &experts->expert[e].gate, x, n_embd, n};
-        ffn->item[n_item++] =
-            (shoal_matmul_item){ffn->up + first * n_ff, n_ff, &experts->expert[e].up, x, n_embd, n};
+    for (int32_t first = 0; first < n_slot; first += ffn->n_batch) {
+        int32_t last = n_slot - first < ffn->n_batch ? n_slot : first + ffn->n_batch;
+        copy_rows gather = {.to = ffn->x,
+                            .from = rows,
+                            .from_index = ffn->order + first,
+                            .from_of = slot_row,
+                            .n_row = last - first,
+                            .n_col = ffn->n_embd};
+        copy(compute, &gather);
+        run_batch(ffn, experts, compute, first, last);
+        copy_rows scatter = {.to = done,
+                             .from = ffn->y,
+                             .to_index = ffn->order + first,
+                             .n_row = last - first,
+                             .n_col = ffn->n_embd};
+        copy(compute, &scatter);
     }
-    shoal_op_matmul_many(compute, ffn->item, n_item);
-    shoal_op_silu_mul(compute, ffn->gate, ffn->gate, ffn->up, (int64_t)n_slot * n_ff);
-
-    n_item = 0;
-    for (int32_t e = 0; e < experts->n_local; e++) {
-        int64_t first = ffn->offset[e];
-        int32_t n = ffn->offset[e + 1] - ffn->offset[e];
-        if (n > 0)
-            ffn->item[n_item++] =
-                (shoal_matmul_item){ffn->y + first * n_embd,  n_embd, &experts->expert[e].down,
-                                    ffn->gate + first * n_ff, n_ff,   n};
-    }
-    shoal_op_matmul_many(compute, ffn->item, n_item);
-    copy(compute,
-         &(copy_rows){
-             .to = done, .from = ffn->y, .to_index = ffn->order, .n_row = n_slot, .n_col = n_embd});
 }

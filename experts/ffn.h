@@ -7,17 +7,22 @@
 #include "experts/shard.h"
 #include "runtime/kernels/ops.h"
 
-/* Scratch, carved once from the session arena. */
+/* Slots worked on at a time (sorted by expert, so an expert's weights are read once or twice). It
+ * bounds the scratch; results do not depend on it. */
+#define SHOAL_FFN_BATCH 1024
+
+/* Scratch, carved once from the session arena. n_batch = min(n_slot_max, SHOAL_FFN_BATCH). */
 typedef struct shoal_ffn {
     int32_t n_slot_max;
+    int32_t n_batch;
     int32_t n_embd;
     int32_t n_ff;
     int32_t *order;          /* [n_slot_max] slots sorted by expert (stable) */
     int32_t *offset;         /* [n_local_max + 1] first sorted position of each local expert */
-    float *x;                /* [n_slot_max, n_embd] gathered rows */
-    float *gate;             /* [n_slot_max, n_ff] */
-    float *up;               /* [n_slot_max, n_ff] */
-    float *y;                /* [n_slot_max, n_embd] in sorted order */
+    float *x;                /* [n_batch, n_embd] gathered rows */
+    float *gate;             /* [n_batch, n_ff] */
+    float *up;               /* [n_batch, n_ff] */
+    float *y;                /* [n_batch, n_embd] in sorted order */
     shoal_matmul_item *item; /* [2 * n_local_max] */
 } shoal_ffn;
 

@@ -6,7 +6,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_LAYER = 2, N_EXPERT = 7, N_EMBD = 72, N_FF = 40, N_ROW = 12, N_SLOT = 64 };
+enum {
+    N_LAYER = 2,
+    N_EXPERT = 7,
+    N_EMBD = 72,
+    N_FF = 40,
+    N_ROW = 12,
+    N_SLOT = SHOAL_FFN_BATCH + 77, /* more than one batch */
+};
 
 static uint64_t state_ = 3;
 
