@@ -69,9 +69,10 @@ static const shoal_option table[] = {
              SHOAL_COMMAND_BENCH,
          json, "one JSON object on stdout"),
 
-    CHOICE("math", "f32|fast", RUN, math, "arithmetic and wire format (fast)"),
+    CHOICE("math", "f32|fast", RUN, math,
+           "arithmetic and wire format; the same until fast kernels exist (fast)"),
     CHOICE("weights", "native", RUN, weights, "weights as the checkpoint stores them (native)"),
-    CHOICE("kv", "auto|f32|bf16", RUN, kv, "cache type; auto: f32 with --math f32, else bf16"),
+    CHOICE("kv", "auto|f32|bf16", RUN, kv, "cache type; auto: what --math computes in, f32 (auto)"),
     CHOICE("combine", "exact|reduced", RUN, combine,
            "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
     INT("context", "N", 1, INT32_MAX, RUN, n_context,

@@ -60,6 +60,14 @@ int32_t shoal_session_max_tokens(const shoal_session *session, int32_t wanted, i
 }
 
 /* Defaults that need the model or the number of ranks. */
+/* --math fast is --math f32 until kernels exist that gain from it (docs/adr/0005). */
+#define FAST_KERNELS_EXIST false
+
+static bool math_is_fast(const shoal_options *o)
+{
+    return FAST_KERNELS_EXIST && o->math == SHOAL_MATH_FAST;
+}
+
 static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *plan)
 {
     shoal_options *o = &s->options;
@@ -77,7 +85,7 @@ static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *
     if (o->n_sequence == 0)
         o->n_sequence = plan->n_sequence > 0 ? plan->n_sequence : s->n_rank;
     if (o->kv == SHOAL_KV_CHOICE_AUTO)
-        o->kv = o->math == SHOAL_MATH_F32 ? SHOAL_KV_CHOICE_F32 : SHOAL_KV_CHOICE_BF16;
+        o->kv = math_is_fast(o) ? SHOAL_KV_CHOICE_BF16 : SHOAL_KV_CHOICE_F32;
     s->engine_config = (shoal_engine_config){
         .n_context = o->n_context,
         .n_sequence = o->n_sequence,
@@ -147,7 +155,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
 {
     const shoal_options *o = &s->options;
     shoal_model_config config = {
-        .fast = o->math == SHOAL_MATH_FAST,
+        .fast = math_is_fast(o),
         .combine = (shoal_combine_kind)o->combine,
         .kv_dtype = o->kv == SHOAL_KV_CHOICE_F32 ? SHOAL_KV_F32 : SHOAL_KV_BF16,
         .n_context = o->n_context,
