@@ -187,14 +187,13 @@ static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *no
     shoal_status status = (shoal_status)notice->status;
     const char *from_host = shoal_comm_host(comm, from);
     place(where, notice->step, notice->layer);
-    if (notice->kind == SHOAL__NOTICE_LOST && subject == comm->rank)
-        shoal_fail(comm->log, status,
-                   "told by rank %d (%s) that this rank is lost: nothing it sends arrives there "
-                   "any more (%s); its network may be cut",
-                   from, from_host, where);
-    else if (notice->kind == SHOAL__NOTICE_LOST)
-        shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) is lost (%s)", from,
-                   from_host, subject, shoal_comm_host(comm, subject), where);
+    if (notice->kind == SHOAL__NOTICE_LOST)
+        shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) is lost (%s)%s", from,
+                   from_host, subject, shoal_comm_host(comm, subject), where,
+                   subject == comm->rank
+                       ? ": that is this rank; nothing it sends arrives there any "
+                         "more, its network may be cut"
+                       : "");
     else
         shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) failed (%s): %s",
                    from, from_host, subject, shoal_comm_host(comm, subject), where,

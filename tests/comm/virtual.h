@@ -20,7 +20,8 @@ struct virtual_run {
     shoal_comm_config comm;
     virtual_body *body;
     void *arg;
-    size_t part_bytes; /* 0: the default */
+    size_t part_bytes;                        /* 0: the default */
+    const volatile sig_atomic_t *interrupted; /* of rank 0 only */
     /* Results. */
     shoal_status *status; /* [n_rank] */
     char **log;           /* [n_rank] */
@@ -41,13 +42,17 @@ static shoal_status virtual_rank(void *arg, int32_t rank, shoal_transport *trans
     shoal_log log;
     shoal_log_init(&log, out, rank, host);
     shoal_comm *comm = NULL;
-    shoal_status status = shoal_comm_open(&comm, transport, &run->comm, &log);
+    shoal_comm_config config = run->comm;
+    config.interrupted = rank == 0 ? run->interrupted : NULL;
+    shoal_status status = shoal_comm_open(&comm, transport, &config, &log);
     if (status == SHOAL_OK) {
         if (run->part_bytes)
             shoal__comm_set_part_bytes(comm, run->part_bytes);
         status = run->body(run, comm, transport);
         run->end_us[rank] = shoal_comm_now_us(comm);
         run->together[rank] = shoal_comm_close(comm, status);
+        if (status == SHOAL_OK && !run->together[rank])
+            status = SHOAL_PEER_LOST; /* found on the way out; the launcher says the same */
     }
     fclose(out);
     return status;
