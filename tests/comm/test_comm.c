@@ -1,66 +1,17 @@
 /* Messages, splitting and collective helpers over self and sim. */
+#include "tests/comm/message_cases.h"
 #include "tests/comm/virtual.h"
 #include "tests/support/check_main.h"
 
 #include "runtime/base/clock.h"
 
-static unsigned char byte_of(int32_t rank, size_t i, int32_t salt)
-{
-    return (unsigned char)(31 * (size_t)rank + 7 * i + (size_t)salt);
-}
+/* The cases that any transport must pass (arg: the case). */
+typedef shoal_status message_case(shoal_comm *comm);
 
-static void fill(unsigned char *data, size_t n, int32_t rank, int32_t salt)
+static shoal_status case_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
 {
-    for (size_t i = 0; i < n; i++)
-        data[i] = byte_of(rank, i, salt);
-}
-
-static void check_filled(const unsigned char *data, size_t n, int32_t rank, int32_t salt)
-{
-    for (size_t i = 0; i < n; i++)
-        if (data[i] != byte_of(rank, i, salt))
-            ck_abort_msg("byte %zu of %zu from rank %d is wrong", i, n, rank);
-}
-
-/* Every size from every rank to every rank, all open at once, twice with one tag: order is kept. */
-static shoal_status sizes_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
-{
-    static const size_t size[] = {0, 1, 7, 4096, 100003, 300000};
-    enum { N_SIZE = 6, N_ROUND = 2 };
-    (void)run;
     (void)transport;
-    int32_t n = shoal_comm_n_rank(comm);
-    int32_t me = shoal_comm_rank(comm);
-    shoal_request *r = calloc((size_t)(2 * n * N_SIZE * N_ROUND), sizeof(*r));
-    unsigned char **buffer = calloc((size_t)(2 * n * N_SIZE * N_ROUND), sizeof(*buffer));
-    int32_t n_open = 0;
-    for (int32_t p = 0; p < n; p++) {
-        for (int32_t k = 0; p != me && k < N_SIZE * N_ROUND; k++) {
-            size_t bytes = size[k % N_SIZE];
-            unsigned char *out = buffer[n_open] = malloc(bytes + 1);
-            fill(out, bytes, me, k + p);
-            SHOAL_TRY(shoal_comm_send(comm, &r[n_open++], p, SHOAL_TAG_DISPATCH, out, bytes));
-            unsigned char *in = buffer[n_open] = malloc(bytes + 1);
-            SHOAL_TRY(shoal_comm_recv(comm, &r[n_open++], p, SHOAL_TAG_DISPATCH, in, bytes));
-        }
-    }
-    SHOAL_TRY(shoal_comm_wait(comm, r, n_open, "all sizes"));
-    uint64_t bytes_in = 0;
-    for (int32_t i = 1; i < n_open; i += 2) {
-        int32_t k = (i / 2) % (N_SIZE * N_ROUND);
-        ck_assert(r[i].done && r[i].n_bytes == size[k % N_SIZE]);
-        check_filled(buffer[i], r[i].n_bytes, r[i].peer, k + me);
-        bytes_in += r[i].n_bytes;
-    }
-    for (int32_t i = 0; i < n_open; i++)
-        free(buffer[i]);
-    free(buffer);
-    free(r);
-    const shoal_comm_counters *count = shoal_comm_count(comm);
-    ck_assert_uint_ge(count->received_bytes, bytes_in);
-    ck_assert_uint_ge(count->sent_messages, (uint64_t)n_open / 2);
-    ck_assert_int_gt(count->wait_us, 0);
-    return SHOAL_OK;
+    return (*(message_case *const *)run->arg)(comm);
 }
 
 static void expect_all(const virtual_run *run, shoal_status status)
@@ -74,60 +25,44 @@ static void expect_all(const virtual_run *run, shoal_status status)
     }
 }
 
-START_TEST(test_comm_sizes)
+static void go_case(message_case *fn, int32_t n_rank, size_t part_bytes)
 {
     virtual_run run;
-    for (int32_t n_rank = 2; n_rank <= 5; n_rank += 3) {
-        virtual_begin(&run, n_rank, sizes_body);
-        virtual_go(&run);
-        expect_all(&run, SHOAL_OK);
-        virtual_end(&run);
-    }
+    virtual_begin(&run, n_rank, case_body);
+    run.arg = &fn;
+    run.part_bytes = part_bytes;
+    virtual_go(&run);
+    expect_all(&run, SHOAL_OK);
+    virtual_end(&run);
+}
+
+START_TEST(test_comm_sizes)
+{
+    go_case(case_sizes, 1, 0);
+    go_case(case_sizes, 2, 0);
+    go_case(case_sizes, 5, 0);
 }
 END_TEST
 
 START_TEST(test_comm_sizes_split)
 {
     static const size_t part[] = {17, 1000, 4096, 100003, 299999};
-    for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
-        virtual_run run;
-        virtual_begin(&run, 3, sizes_body);
-        run.part_bytes = part[i];
-        virtual_go(&run);
-        expect_all(&run, SHOAL_OK);
-        virtual_end(&run);
-    }
+    for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++)
+        go_case(case_sizes, 3, part[i]);
 }
 END_TEST
 
-/* Sends only part of what is awaited, and more than that. */
-static shoal_status upto_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
-{
-    (void)run;
-    (void)transport;
-    unsigned char data[64];
-    shoal_request r = SHOAL_REQUEST_NONE;
-    SHOAL_TRY(shoal_comm_wait(comm, &r, 1, "nothing"));
-    if (shoal_comm_rank(comm) == 0) {
-        fill(data, 64, 0, 1);
-        SHOAL_TRY(shoal_comm_send(comm, &r, 1, SHOAL_TAG_CONTROL, data, 23));
-        return shoal_comm_wait(comm, &r, 1, "control");
-    }
-    SHOAL_TRY(shoal_comm_recv_upto(comm, &r, 0, SHOAL_TAG_CONTROL, data, sizeof(data)));
-    SHOAL_TRY(shoal_comm_wait(comm, &r, 1, "control"));
-    ck_assert_uint_eq(r.n_bytes, 23);
-    ck_assert_int_eq(r.peer, 0);
-    check_filled(data, 23, 0, 1);
-    return SHOAL_OK;
-}
-
 START_TEST(test_comm_recv_upto)
 {
-    virtual_run run;
-    virtual_begin(&run, 2, upto_body);
-    virtual_go(&run);
-    expect_all(&run, SHOAL_OK);
-    virtual_end(&run);
+    go_case(case_upto, 4, 0);
+}
+END_TEST
+
+START_TEST(test_comm_collectives)
+{
+    go_case(case_collectives, 1, 0);
+    go_case(case_collectives, 2, 0);
+    go_case(case_collectives, 7, 3);
 }
 END_TEST
 
@@ -163,42 +98,6 @@ START_TEST(test_comm_wrong_size)
         ck_assert_int_eq(run.status[1], SHOAL_FAILED);
         ck_assert_ptr_nonnull(
             strstr(run.log[0], "told by rank 1 (host-1) that rank 1 (host-1) failed"));
-        virtual_end(&run);
-    }
-}
-END_TEST
-
-static shoal_status collective_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
-{
-    (void)run;
-    (void)transport;
-    int32_t n = shoal_comm_n_rank(comm);
-    int32_t me = shoal_comm_rank(comm);
-    for (int32_t root = 0; root < n; root++) {
-        int64_t data[3] = {me, me, me};
-        SHOAL_TRY(shoal_comm_bcast(comm, data, sizeof(data), root));
-        ck_assert(data[0] == root && data[2] == root);
-        int32_t mine = 100 + me;
-        int32_t *all = me == root ? calloc((size_t)n, sizeof(*all)) : NULL;
-        SHOAL_TRY(shoal_comm_gather(comm, all, &mine, sizeof(mine), root));
-        for (int32_t r = 0; all && r < n; r++)
-            ck_assert_int_eq(all[r], 100 + r);
-        free(all);
-        char host[32];
-        snprintf(host, sizeof(host), "host-%d", root);
-        ck_assert_str_eq(shoal_comm_host(comm, root), host);
-    }
-    return shoal_comm_agree(comm, SHOAL_OK, "nothing bad");
-}
-
-START_TEST(test_comm_collectives)
-{
-    static const int32_t n_rank[] = {1, 2, 7};
-    for (size_t i = 0; i < 3; i++) {
-        virtual_run run;
-        virtual_begin(&run, n_rank[i], collective_body);
-        virtual_go(&run);
-        expect_all(&run, SHOAL_OK);
         virtual_end(&run);
     }
 }

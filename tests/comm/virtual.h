@@ -3,7 +3,7 @@
 #ifndef SHOAL_TESTS_COMM_VIRTUAL_H
 #define SHOAL_TESTS_COMM_VIRTUAL_H
 
-#include "comm/comm.h"
+#include "comm/comm_private.h"
 #include "comm/sim/sim.h"
 
 #include <check.h>
@@ -28,9 +28,6 @@ struct virtual_run {
     bool *together;       /* [n_rank] what close returned */
     int64_t *end_us;      /* [n_rank] virtual time before close */
 };
-
-/* comm/comm_private.h is private to comm and this header's users. */
-void shoal__comm_set_part_bytes(shoal_comm *comm, size_t n_bytes);
 
 static shoal_status virtual_rank(void *arg, int32_t rank, shoal_transport *transport)
 {
