@@ -59,7 +59,6 @@ int32_t shoal_session_max_tokens(const shoal_session *session, int32_t wanted, i
     return n < room ? n : room;
 }
 
-/* Defaults that need the model or the number of ranks. */
 /* --math fast is --math f32 until kernels exist that gain from it (docs/adr/0005). */
 #define FAST_KERNELS_EXIST false
 
@@ -68,6 +67,7 @@ static bool math_is_fast(const shoal_options *o)
     return FAST_KERNELS_EXIST && o->math == SHOAL_MATH_FAST;
 }
 
+/* Defaults that need the model or the number of ranks. */
 static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *plan)
 {
     shoal_options *o = &s->options;

@@ -2,6 +2,7 @@
 #include "runtime/model/model_state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static void poll_comm(void *arg)
 {
@@ -37,69 +38,63 @@ static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
                                   .loaded_arg = m};
 }
 
-/* Buffers of the exchange; config's arrays live only during the call, carving copies them. */
-static void carve_exchange(shoal_model *m, int32_t n_rank, int32_t *n_local_max, bool *may_source)
+/* What the exchange wants to know of the placement, in one pass over it: which ranks own experts of
+ * each layer, and how many at most. */
+static shoal_status survey_placement(shoal_model *m)
 {
     const shoal_placement *p = m->config.placement;
-    for (int32_t r = 0; r < n_rank; r++) {
-        may_source[r] = p->sequence_weight[r] > 0.0;
-        n_local_max[r] = 0;
-        for (int32_t layer = 0; layer < p->n_layer; layer++) {
-            int32_t n = shoal_placement_owned(p, layer, r, NULL);
-            n_local_max[r] = n > n_local_max[r] ? n : n_local_max[r];
+    size_t n_rank = (size_t)p->n_rank;
+    m->is_target = calloc((size_t)p->n_layer * n_rank + 1, sizeof(bool));
+    m->may_source = calloc(n_rank, sizeof(bool));
+    m->n_local_max = calloc(n_rank, sizeof(int32_t));
+    int32_t *count = calloc(n_rank, sizeof(int32_t));
+    if (m->is_target == NULL || m->may_source == NULL || m->n_local_max == NULL || count == NULL) {
+        free(count);
+        return shoal_fail(m->log, SHOAL_NO_MEMORY, "no memory to describe %zu ranks", n_rank);
+    }
+    for (size_t r = 0; r < n_rank; r++)
+        m->may_source[r] = p->sequence_weight[r] > 0.0;
+    for (int32_t layer = 0; layer < p->n_layer; layer++) {
+        memset(count, 0, n_rank * sizeof(int32_t));
+        for (int32_t e = 0; e < p->n_expert; e++)
+            count[shoal_placement_owner(p, layer, e)]++;
+        for (size_t r = 0; r < n_rank; r++) {
+            m->is_target[(size_t)layer * n_rank + r] = count[r] > 0;
+            m->n_local_max[r] = count[r] > m->n_local_max[r] ? count[r] : m->n_local_max[r];
         }
     }
-    shoal_exchange_config config = {.n_rank = n_rank,
-                                    .rank = shoal_comm_rank(m->comm),
-                                    .n_embd = m->spec->n_embd,
-                                    .top_k = m->spec->router.top_k,
-                                    .n_token_max = m->config.n_token_max,
-                                    .n_local_max = n_local_max,
-                                    .may_source = may_source,
-                                    .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
-                                    .wire = m->wire};
-    shoal_exchange_carve(&m->exchange, &m->session_arena, &config, m->compute.kernels);
-}
-
-static shoal_status carve_session(shoal_model *m)
-{
-    const shoal_spec *s = m->spec;
-    const shoal_placement *p = m->config.placement;
-    int32_t n_rank = shoal_comm_n_rank(m->comm);
-    int32_t *n_local_max = calloc((size_t)n_rank, sizeof(int32_t));
-    bool *may_source = calloc((size_t)n_rank, sizeof(bool));
-    if (n_local_max == NULL || may_source == NULL) {
-        free(n_local_max);
-        free(may_source);
-        return shoal_fail(m->log, SHOAL_NO_MEMORY, "no memory to describe %d ranks", n_rank);
-    }
-    shoal_kv_cache_carve(&m->cache, &m->session_arena, m->config.kv_dtype, s->n_layer,
-                         m->weights.has_attention ? m->config.n_sequence : 0, m->config.n_context,
-                         shoal_spec_kv_width(s));
-    m->memory.kv_bytes = m->session_arena.used_bytes;
-    carve_exchange(m, n_rank, n_local_max, may_source);
-    m->is_target = SHOAL_TAKE(&m->session_arena, p->n_layer, bool *);
-    for (int32_t layer = 0; layer < p->n_layer; layer++) {
-        bool *is_target = SHOAL_TAKE(&m->session_arena, n_rank, bool);
-        for (int32_t r = 0; r < n_rank && is_target != NULL; r++)
-            is_target[r] = shoal_placement_owned(p, layer, r, NULL) > 0;
-        if (m->is_target != NULL)
-            m->is_target[layer] = is_target;
-    }
-    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max);
-    m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
-    free(n_local_max);
-    free(may_source);
+    free(count);
     return SHOAL_OK;
 }
 
+static void carve_session(shoal_model *m)
+{
+    const shoal_spec *s = m->spec;
+    int32_t n_slot = m->weights.has_attention ? m->config.n_sequence : 0;
+    shoal_kv_cache_carve(&m->cache, &m->session_arena, m->config.kv_dtype, s->n_layer, n_slot,
+                         m->config.n_context, shoal_spec_kv_width(s));
+    m->memory.kv_bytes = m->session_arena.used_bytes;
+    const shoal_exchange_config config = {.n_rank = shoal_comm_n_rank(m->comm),
+                                          .rank = shoal_comm_rank(m->comm),
+                                          .n_embd = s->n_embd,
+                                          .top_k = s->router.top_k,
+                                          .n_token_max = m->config.n_token_max,
+                                          .n_local_max = m->n_local_max,
+                                          .may_source = m->may_source,
+                                          .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
+                                          .wire = m->wire};
+    shoal_exchange_carve(&m->exchange, &m->session_arena, &config, m->compute.kernels);
+    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max);
+    m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
+}
+
 /* Run all carve functions once, on measuring or on opened arenas. */
-static shoal_status carve(shoal_model *m)
+static void carve(shoal_model *m)
 {
     shoal_weights_totals totals = {0};
     shoal_weights_source from = source(m, NULL);
     shoal_weights_carve(&m->weights, &m->model_arena, &totals, &from);
-    SHOAL_TRY(carve_session(m));
+    carve_session(m);
     bool own = m->weights.has_attention;
     shoal_step_carve(&m->step, &m->step_arena, m->spec, own ? m->config.n_token_max : 0,
                      own ? m->config.n_logit_max : 0, m->exchange.n_slot_max,
@@ -108,7 +103,6 @@ static shoal_status carve(shoal_model *m)
     m->memory.attention_bytes = totals.attention_bytes;
     m->memory.other_weight_bytes = totals.other_bytes;
     m->memory.step_bytes = m->step_arena.used_bytes;
-    return SHOAL_OK;
 }
 
 static shoal_status check_and_measure(shoal_model *m)
@@ -119,10 +113,12 @@ static shoal_status check_and_measure(shoal_model *m)
     shoal_status status = shoal_weights_check(&m->weights, &m->to_load, &from);
     shoal_loader_close(&loader);
     SHOAL_TRY(status);
+    SHOAL_TRY(survey_placement(m));
     shoal_arena_measure(&m->model_arena, "model");
     shoal_arena_measure(&m->session_arena, "session");
     shoal_arena_measure(&m->step_arena, "step");
-    return carve(m);
+    carve(m);
+    return SHOAL_OK;
 }
 
 shoal_status shoal_model_open(shoal_model **model, const shoal_spec *spec,
@@ -158,7 +154,7 @@ shoal_status shoal_model_load(shoal_model *m)
     SHOAL_TRY(shoal_arena_open(&m->model_arena, m->log));
     SHOAL_TRY(shoal_arena_open(&m->session_arena, m->log));
     SHOAL_TRY(shoal_arena_open(&m->step_arena, m->log));
-    SHOAL_TRY(carve(m));
+    carve(m);
     shoal_loader loader;
     SHOAL_TRY(shoal_loader_open(&loader, m->checkpoint, m->log));
     loader.progress = piece_loaded;
@@ -179,6 +175,9 @@ void shoal_model_close(shoal_model *model)
     shoal_arena_close(&model->step_arena);
     shoal_arena_close(&model->session_arena);
     shoal_arena_close(&model->model_arena);
+    free(model->is_target);
+    free(model->may_source);
+    free(model->n_local_max);
     free(model->expert_format);
     free(model);
 }

@@ -18,7 +18,9 @@ struct shoal_model {
     shoal_arena model_arena, session_arena, step_arena; /* the three lifetimes */
     shoal_weights weights;
     shoal_expert_format *expert_format; /* [n_moe_layer] */
-    bool **is_target; /* [n_moe_layer][n_rank] ranks that own experts of the layer */
+    bool *is_target;      /* [n_moe_layer, n_rank] ranks that own experts of the layer */
+    bool *may_source;     /* [n_rank] ranks that may hold tokens */
+    int32_t *n_local_max; /* [n_rank] most experts of one layer */
     shoal_kv_cache cache;
     shoal_exchange exchange;
     shoal_ffn ffn;

@@ -79,7 +79,8 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
     }
     lap(&times->router_us, &mark_us);
     shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,
-                     in->is_source, model->is_target[moe_layer]);
+                     in->is_source,
+                     model->is_target + (size_t)moe_layer * (size_t)x->config.n_rank);
     SHOAL_TRY(shoal_dispatch_begin(x, model->comm, step->h, in->step, layer));
     lap(&times->dispatch_us, &mark_us);
     if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
