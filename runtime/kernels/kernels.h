@@ -5,7 +5,7 @@
  * them over a pool.
  *
  * Fixed orders (rule 1):
- *   matmul    lane = output row; sequential over columns (FP8: over groups of 128, see matrix.h)
+ *   matmul    lane = output row; sequential over columns (FP8, MXFP4: over groups, see matrix.h)
  *   row sums  (norm, softmax denominators) 16 lanes: lane l adds elements l, l+16, ...; then the
  *             lanes are added in a fixed tree (8 4 2 1)
  *   attention blocks of SHOAL_ATTEND_BLOCK positions, counted from position 0, merged in order

@@ -1,6 +1,7 @@
 #include "runtime/kernels/matrix.h"
 
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 
 static const struct {
@@ -12,6 +13,7 @@ static const struct {
     [SHOAL_FORMAT_F16] = {SHOAL_DTYPE_F16, 2, "f16"},
     [SHOAL_FORMAT_BF16] = {SHOAL_DTYPE_BF16, 2, "bf16"},
     [SHOAL_FORMAT_FP8_BLOCK] = {SHOAL_DTYPE_F8_E4M3, 1, "fp8-block"},
+    [SHOAL_FORMAT_MXFP4] = {SHOAL_N_DTYPE, 0, "mxfp4"},
 };
 
 static size_t ceil_div(int32_t n, int32_t by)
@@ -26,8 +28,10 @@ int32_t shoal_matrix_n_band(const shoal_matrix *w)
 
 size_t shoal_matrix_data_bytes(shoal_format format, int32_t n_row, int32_t n_col)
 {
-    return ceil_div(n_row, SHOAL_BAND) * SHOAL_BAND * (size_t)n_col *
-           format_info[format].elem_bytes;
+    size_t n_band = ceil_div(n_row, SHOAL_BAND);
+    if (format == SHOAL_FORMAT_MXFP4)
+        return n_band * ceil_div(n_col, SHOAL_MXFP4_GROUP) * SHOAL_MXFP4_GROUP_BYTES;
+    return n_band * SHOAL_BAND * (size_t)n_col * format_info[format].elem_bytes;
 }
 
 size_t shoal_matrix_scale_bytes(shoal_format format, int32_t n_row, int32_t n_col)
@@ -73,10 +77,18 @@ static inline __attribute__((always_inline)) void pack_band(unsigned char *dst,
     }
 }
 
-void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void *src)
+/* The rows that a packing call may name. */
+static void assert_whole_bands(const shoal_matrix *w, int32_t row0, int32_t n_row)
 {
     assert(row0 >= 0 && n_row >= 0 && row0 % SHOAL_BAND == 0 && n_row <= w->n_row - row0);
     assert(n_row % SHOAL_BAND == 0 || row0 + n_row == w->n_row);
+    (void)w, (void)row0, (void)n_row;
+}
+
+void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void *src)
+{
+    assert_whole_bands(w, row0, n_row);
+    assert(w->format != SHOAL_FORMAT_MXFP4);
     size_t bytes = format_info[w->format].elem_bytes;
     size_t n_col = (size_t)w->n_col;
     for (int32_t r = 0; r < n_row; r += SHOAL_BAND) {
@@ -92,9 +104,58 @@ void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void 
     }
 }
 
+/* 32 columns of one row: 16 bytes in the checkpoint's order to one lane of a group. `low` and
+ * `high` are the columns p and p + 16. */
+static void pack_nibbles(uint8_t *lane, const uint8_t *block)
+{
+    enum { HALF = SHOAL_MXFP4_GROUP / 2 };
+    for (int32_t p = 0; p < HALF; p++) {
+        int32_t shift = p % 2 * 4;
+        int32_t low = block[p / 2] >> shift & 15;
+        int32_t high = block[(p + HALF) / 2] >> shift & 15;
+        lane[p * SHOAL_BAND] = (uint8_t)(low | high << 4);
+    }
+}
+
+void shoal_matrix_pack_mxfp4(shoal_matrix *w, int32_t row0, int32_t n_row, const uint8_t *blocks,
+                             const uint8_t *scales)
+{
+    assert_whole_bands(w, row0, n_row);
+    assert(w->format == SHOAL_FORMAT_MXFP4 && w->n_col % SHOAL_MXFP4_GROUP == 0);
+    size_t n_group = (size_t)w->n_col / SHOAL_MXFP4_GROUP;
+    for (int32_t r = 0; r < n_row; r++) {
+        size_t band = (size_t)(row0 + r) / SHOAL_BAND;
+        size_t lane = (size_t)r % SHOAL_BAND;
+        uint8_t *dst = (uint8_t *)w->data + band * n_group * SHOAL_MXFP4_GROUP_BYTES;
+        if (lane == 0 && n_row - r < SHOAL_BAND)
+            memset(dst, 0, n_group * SHOAL_MXFP4_GROUP_BYTES);
+        for (size_t g = 0; g < n_group; g++) {
+            size_t from = (size_t)r * n_group + g;
+            dst[g * SHOAL_MXFP4_GROUP_BYTES + lane] = scales[from];
+            pack_nibbles(dst + g * SHOAL_MXFP4_GROUP_BYTES + SHOAL_BAND + lane,
+                         blocks + from * (SHOAL_MXFP4_GROUP / 2));
+        }
+    }
+}
+
+static float mxfp4_at(const shoal_matrix *w, int32_t row, int32_t col)
+{
+    static const float value[8] = {0, 0.5F, 1, 1.5F, 2, 3, 4, 6};
+    size_t n_group = (size_t)w->n_col / SHOAL_MXFP4_GROUP;
+    size_t group = (size_t)(row / SHOAL_BAND) * n_group + (size_t)col / SHOAL_MXFP4_GROUP;
+    const uint8_t *src = (const uint8_t *)w->data + group * SHOAL_MXFP4_GROUP_BYTES;
+    int32_t lane = row % SHOAL_BAND;
+    int32_t c = col % SHOAL_MXFP4_GROUP;
+    int32_t code = src[SHOAL_BAND + c % 16 * SHOAL_BAND + lane] >> c / 16 * 4 & 15;
+    float magnitude = ldexpf(value[code & 7], src[lane] - 127);
+    return code >= 8 ? -magnitude : magnitude;
+}
+
 float shoal_matrix_at(const shoal_matrix *w, int32_t row, int32_t col)
 {
     assert(row >= 0 && row < w->n_row && col >= 0 && col < w->n_col);
+    if (w->format == SHOAL_FORMAT_MXFP4)
+        return mxfp4_at(w, row, col);
     size_t n_col = (size_t)w->n_col;
     size_t i = ((size_t)(row / SHOAL_BAND) * n_col + (size_t)col) * SHOAL_BAND +
                (size_t)(row % SHOAL_BAND);
@@ -106,6 +167,7 @@ float shoal_matrix_at(const shoal_matrix *w, int32_t row, int32_t col)
     case SHOAL_FORMAT_BF16:
         return shoal_bf16_to_f32(((const uint16_t *)w->data)[i]);
     case SHOAL_FORMAT_FP8_BLOCK:
+    case SHOAL_FORMAT_MXFP4:
     case SHOAL_N_FORMAT:
         break;
     }

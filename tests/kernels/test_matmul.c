@@ -9,15 +9,33 @@ static void fill_guard(float *y, int64_t n)
         memcpy(&y[i], &guard, sizeof guard);
 }
 
-/* The specification, one element: sequential fma over the columns, FP8 in groups. */
+/* An element of MXFP4 divided by its scale is exact. */
+static float one_mxfp4(const shoal_matrix *w, const float *x, int32_t row)
+{
+    const uint8_t *data = w->data;
+    float acc = 0;
+    for (int32_t c0 = 0; c0 < w->n_col; c0 += 32) {
+        size_t at = (size_t)(row / 16) * (size_t)(w->n_col / 32) + (size_t)(c0 / 32);
+        double scale = ldexp(1.0, data[at * 272 + (size_t)(row % 16)] - 127);
+        float group = 0;
+        for (int32_t c = c0; c < c0 + 32; c++)
+            group = fmaf((float)((double)shoal_matrix_at(w, row, c) / scale), x[c], group);
+        acc = fmaf((float)scale, group, acc);
+    }
+    return acc;
+}
+
+/* The specification, one element: sequential fma over the columns, FP8 and MXFP4 in groups. */
 static float one_output(const shoal_matrix *w, const float *x, int32_t row)
 {
-    if (w->format != SHOAL_FORMAT_FP8_BLOCK) {
+    if (w->format != SHOAL_FORMAT_FP8_BLOCK && w->format != SHOAL_FORMAT_MXFP4) {
         float acc = 0;
         for (int32_t c = 0; c < w->n_col; c++)
             acc = fmaf(shoal_matrix_at(w, row, c), x[c], acc);
         return acc;
     }
+    if (w->format == SHOAL_FORMAT_MXFP4)
+        return one_mxfp4(w, x, row);
     shoal_matrix unscaled = *w;
     float one[1024];
     int32_t n_block = (w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
@@ -36,8 +54,9 @@ static float one_output(const shoal_matrix *w, const float *x, int32_t row)
 
 /* All variants against the specification, byte for byte, in a y that is wider than the matrix and
  * must keep what lies beside it; and the specification against a sum in double. */
-static void check_matmul(shoal_format format, int32_t n_row, int32_t n_col, int32_t n_token)
+static void check_matmul(shoal_format format, int32_t n_row, int32_t n_any, int32_t n_token)
 {
+    int32_t n_col = columns(format, n_any);
     source s = {(uint64_t)(n_row * 31 + n_col * 7 + n_token)};
     variants v = all_variants();
     shoal_matrix w = random_matrix(format, n_row, n_col, &s);
@@ -157,6 +176,45 @@ START_TEST(every_code_is_decoded_exactly)
 }
 END_TEST
 
+/* Every code with every scale, subnormal products included: column 0 of 32 is multiplied by one. */
+START_TEST(every_mxfp4_code_and_scale_is_decoded_exactly)
+{
+    static const float value[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                    -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    enum { N_ROW = 16 * 255 };
+    variants v = all_variants();
+    shoal_matrix w = empty_matrix(SHOAL_FORMAT_MXFP4, N_ROW, 64);
+    uint8_t *blocks = room((size_t)N_ROW * 32);
+    uint8_t *scales = room((size_t)N_ROW * 2);
+    float *want = floats(N_ROW);
+    float *y = floats(N_ROW);
+    for (int32_t column = 0; column < 64; column += 21) {
+        memset(blocks, 0, (size_t)N_ROW * 32);
+        for (int32_t r = 0; r < N_ROW; r++) {
+            blocks[r * 32 + column / 2] = (uint8_t)(r % 16 << column % 2 * 4);
+            scales[r * 2 + column / 32] = (uint8_t)(r / 16);
+            want[r] = (float)ldexp((double)value[r % 16], r / 16 - 127);
+        }
+        shoal_matrix_pack_mxfp4(&w, 0, N_ROW, blocks, scales);
+        float x[64] = {0};
+        x[column] = 1;
+        for (int32_t r = 0; r < N_ROW; r++)
+            ck_assert(same_bits(shoal_matrix_at(&w, r, column), want[r]));
+        for (int32_t r = 0; r < N_ROW; r++)
+            want[r] += 0.0f;
+        for (int32_t i = 0; i < v.n; i++) {
+            v.kernels[i]->matmul(y, N_ROW, &w, 0, N_ROW / 16, x, 64, 1);
+            ASSERT_SAME(v.kernels[i], y, want, N_ROW);
+        }
+    }
+    free(y);
+    free(want);
+    free(scales);
+    free(blocks);
+    drop_matrix(&w);
+}
+END_TEST
+
 /* Overflow, subnormal sums and signed zeros are the same everywhere. */
 START_TEST(extreme_inputs_have_the_same_bits)
 {
@@ -184,6 +242,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, any_number_of_tokens_has_the_specified_bits);
     SHOAL_TEST(suite, bands_are_independent);
     SHOAL_TEST(suite, every_code_is_decoded_exactly);
+    SHOAL_TEST(suite, every_mxfp4_code_and_scale_is_decoded_exactly);
     SHOAL_TEST(suite, extreme_inputs_have_the_same_bits);
 }
 

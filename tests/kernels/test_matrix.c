@@ -62,10 +62,56 @@ START_TEST(elements_are_found_again)
 {
     static const int32_t shape[][2] = {{1, 1},   {16, 16}, {17, 5},    {15, 130},
                                        {33, 64}, {48, 65}, {129, 257}, {300, 7}};
-    for (int32_t format = 0; format < SHOAL_N_FORMAT; format++) {
+    for (int32_t format = 0; format < SHOAL_FORMAT_MXFP4; format++) {
         for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++)
             check_round_trip((shoal_format)format, shape[i][0], shape[i][1]);
     }
+}
+END_TEST
+
+/* The same for MXFP4: gpt-oss's order in, the elements out, the padding of the last band zero. */
+static void check_mxfp4(int32_t n_row, int32_t n_col)
+{
+    static const float value[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    source s = {(uint64_t)n_row * 1000 + (uint64_t)n_col};
+    int32_t n_group = n_col / 32;
+    shoal_matrix w = empty_matrix(SHOAL_FORMAT_MXFP4, n_row, n_col);
+    size_t band_bytes = (size_t)n_group * 272;
+    int32_t n_band = shoal_matrix_n_band(&w);
+    ck_assert_uint_eq(shoal_matrix_data_bytes(w.format, n_row, n_col), n_band * band_bytes);
+    memset(w.data, 0xff, n_band * band_bytes);
+    uint8_t *blocks = room((size_t)n_row * n_group * 16);
+    uint8_t *scales = room((size_t)n_row * n_group);
+    for (int32_t i = 0; i < n_row * n_group * 16; i++)
+        blocks[i] = (uint8_t)draw(&s);
+    for (int32_t i = 0; i < n_row * n_group; i++)
+        scales[i] = (uint8_t)(draw(&s) % 255);
+    int32_t part = n_row > 16 ? 16 : n_row;
+    shoal_matrix_pack_mxfp4(&w, part, n_row - part, blocks + part * n_group * 16,
+                            scales + part * n_group);
+    shoal_matrix_pack_mxfp4(&w, 0, part, blocks, scales);
+    for (int32_t r = 0; r < n_row; r++) {
+        for (int32_t c = 0; c < n_col; c++) {
+            int32_t code = blocks[(r * n_group + c / 32) * 16 + c % 32 / 2] >> c % 2 * 4 & 15;
+            float want = ldexpf(code < 8 ? value[code] : -value[code - 8],
+                                scales[r * n_group + c / 32] - 127);
+            ck_assert_msg(same_bits(shoal_matrix_at(&w, r, c), want), "(%d, %d)", r, c);
+        }
+    }
+    const uint8_t *last = (const uint8_t *)w.data + (size_t)(n_band - 1) * band_bytes;
+    for (size_t i = 0; i < band_bytes && n_row % 16 != 0; i++)
+        ck_assert(i % 16 < (size_t)(n_row % 16) || last[i] == 0);
+    free(scales);
+    free(blocks);
+    drop_matrix(&w);
+}
+
+START_TEST(mxfp4_is_taken_in_the_released_order)
+{
+    check_mxfp4(1, 32);
+    check_mxfp4(16, 96);
+    check_mxfp4(45, 64);
+    check_mxfp4(160, 2880);
 }
 END_TEST
 
@@ -78,6 +124,7 @@ START_TEST(sizes_are_held_in_64_bits)
                       (1ull << 31) * INT32_MAX * 4);
     ck_assert_uint_eq(shoal_matrix_scale_bytes(SHOAL_FORMAT_FP8_BLOCK, 129, 128), 2 * 4);
     ck_assert_uint_eq(shoal_matrix_scale_bytes(SHOAL_FORMAT_BF16, 129, 128), 0);
+    ck_assert_uint_eq(shoal_matrix_scale_bytes(SHOAL_FORMAT_MXFP4, 129, 128), 0);
 }
 END_TEST
 
@@ -85,7 +132,7 @@ START_TEST(formats_know_their_dtype)
 {
     static const shoal_dtype dtype[] = {SHOAL_DTYPE_F32, SHOAL_DTYPE_F16, SHOAL_DTYPE_BF16,
                                         SHOAL_DTYPE_F8_E4M3};
-    for (int32_t i = 0; i < SHOAL_N_FORMAT; i++) {
+    for (int32_t i = 0; i < SHOAL_FORMAT_MXFP4; i++) {
         shoal_format format = SHOAL_N_FORMAT;
         ck_assert(shoal_format_of_dtype(&format, dtype[i]));
         ck_assert_int_eq(format, i);
@@ -93,13 +140,16 @@ START_TEST(formats_know_their_dtype)
     shoal_format untouched = SHOAL_FORMAT_F16;
     ck_assert(!shoal_format_of_dtype(&untouched, SHOAL_DTYPE_I64));
     ck_assert_int_eq(untouched, SHOAL_FORMAT_F16);
+    ck_assert(!shoal_format_of_dtype(&untouched, SHOAL_DTYPE_U8));
     ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_BF16), "bf16");
+    ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_MXFP4), "mxfp4");
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, elements_are_found_again);
+    SHOAL_TEST(suite, mxfp4_is_taken_in_the_released_order);
     SHOAL_TEST(suite, sizes_are_held_in_64_bits);
     SHOAL_TEST(suite, formats_know_their_dtype);
 }

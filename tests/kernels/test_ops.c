@@ -59,7 +59,7 @@ END_TEST
 /* As the experts of a layer: equal shapes, unequal and empty row counts, every format. */
 START_TEST(many_products_in_one_job)
 {
-    enum { N_ITEM = 9, N_ROW = 70, N_COL = 260, MAX_TOKEN = 40 };
+    enum { N_ITEM = 9, N_ROW = 70, N_COL = 288, MAX_TOKEN = 40 };
     static const int32_t n_token[N_ITEM] = {0, 1, 7, 0, 40, 2, 33, 1, 0};
     fixture f;
     open_fixture(&f);

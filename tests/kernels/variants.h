@@ -137,9 +137,34 @@ static inline shoal_matrix empty_matrix(shoal_format format, int32_t n_row, int3
                           .scale = scale_bytes > 0 ? room(scale_bytes) : NULL};
 }
 
+/* Columns that a format can have: MXFP4 only knows whole groups. */
+static inline int32_t columns(shoal_format format, int32_t n_col)
+{
+    int32_t group = format == SHOAL_FORMAT_MXFP4 ? SHOAL_MXFP4_GROUP : 1;
+    return (n_col + group - 1) / group * group;
+}
+
+static inline shoal_matrix random_mxfp4(int32_t n_row, int32_t n_col, source *s)
+{
+    shoal_matrix w = empty_matrix(SHOAL_FORMAT_MXFP4, n_row, n_col);
+    int64_t n_group = (int64_t)n_row * n_col / SHOAL_MXFP4_GROUP;
+    uint8_t *blocks = room((size_t)n_group * 16);
+    uint8_t *scales = room((size_t)n_group);
+    for (int64_t i = 0; i < n_group * 16; i++)
+        blocks[i] = (uint8_t)draw(s);
+    for (int64_t i = 0; i < n_group; i++)
+        scales[i] = (uint8_t)(119 + draw(s) % 8);
+    shoal_matrix_pack_mxfp4(&w, 0, n_row, blocks, scales);
+    free(scales);
+    free(blocks);
+    return w;
+}
+
 static inline shoal_matrix random_matrix(shoal_format format, int32_t n_row, int32_t n_col,
                                          source *s)
 {
+    if (format == SHOAL_FORMAT_MXFP4)
+        return random_mxfp4(n_row, columns(format, n_col), s);
     shoal_matrix w = empty_matrix(format, n_row, n_col);
     void *raw = random_elements(format, (int64_t)n_row * n_col, s);
     shoal_matrix_pack(&w, 0, n_row, raw);

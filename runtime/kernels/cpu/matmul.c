@@ -42,6 +42,59 @@ static void decode_e4m3(float *tile, const uint8_t *w, int32_t n)
     }
 }
 
+/* The four bits moved to where f32 has them; the two codes without an implied one get it from the
+ * exponent of 1 and lose it again, as in decode_f16. */
+SHOAL_INLINE float decode_e2m1(uint32_t code)
+{
+    uint32_t magnitude = code & 7;
+    uint32_t bits = (magnitude << 22) + (126u << 23);
+    bits += magnitude < 2 ? 1u << 23 : 0;
+    float value = shoal__float(bits) - (magnitude < 2 ? 1.0f : 0.0f);
+    return shoal__float(shoal__bits(value) | (code & 8) << 28);
+}
+
+/* One group of 32 columns, [32][16]; w: its nibbles. */
+static void decode_mxfp4(float *tile, const uint8_t *w)
+{
+    enum { HALF = SHOAL_MXFP4_GROUP / 2 * SHOAL_BAND };
+    for (int32_t i = 0; i < HALF; i++)
+        tile[i] = decode_e2m1(w[i] & 15u);
+    for (int32_t i = 0; i < HALF; i++)
+        tile[HALF + i] = decode_e2m1((uint32_t)w[i] >> 4);
+}
+
+/* The packed group of 32 columns of a band that begins at column c0. */
+static const uint8_t *mxfp4_group(const shoal_matrix *w, int32_t band, int32_t c0)
+{
+    size_t n_group = (size_t)w->n_col / SHOAL_MXFP4_GROUP;
+    size_t group = (size_t)band * n_group + (size_t)c0 / SHOAL_MXFP4_GROUP;
+    return (const uint8_t *)w->data + group * SHOAL_MXFP4_GROUP_BYTES;
+}
+
+/* Columns that are summed on their own before their scale is applied; 0: the format has none. */
+static int32_t scale_group(shoal_format format)
+{
+    return format == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FP8_BLOCK
+           : format == SHOAL_FORMAT_MXFP4   ? SHOAL_MXFP4_GROUP
+                                            : 0;
+}
+
+/* The scales of a band's rows for the group of columns at c0. */
+static void load_scales(float scale[SHOAL_BAND], const shoal_matrix *w, int32_t band, int32_t c0)
+{
+    if (w->format == SHOAL_FORMAT_MXFP4) {
+        const uint8_t *exponent = mxfp4_group(w, band, c0);
+        for (int32_t l = 0; l < SHOAL_BAND; l++) /* 2^-127 is subnormal */
+            scale[l] = shoal__float(exponent[l] == 0 ? 1u << 22 : (uint32_t)exponent[l] << 23);
+        return;
+    }
+    size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
+    size_t block =
+        (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND)) * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK);
+    for (int32_t l = 0; l < SHOAL_BAND; l++)
+        scale[l] = w->scale[block];
+}
+
 /* n columns from column c0 of a band, [n][16] f32; `tile` is the room for them if they must be
  * decoded. */
 static const float *decode(float *tile, const shoal_matrix *w, int32_t band, int32_t c0, int32_t n)
@@ -59,6 +112,9 @@ static const float *decode(float *tile, const shoal_matrix *w, int32_t band, int
     case SHOAL_FORMAT_FP8_BLOCK:
         decode_e4m3(tile, (const uint8_t *)w->data + offset, n * SHOAL_BAND);
         break;
+    case SHOAL_FORMAT_MXFP4:
+        decode_mxfp4(tile, mxfp4_group(w, band, c0) + SHOAL_BAND);
+        break;
     case SHOAL_N_FORMAT:
         break;
     }
@@ -73,24 +129,22 @@ static void band_sums(float acc[GROUP][SHOAL_BAND], const shoal_matrix *w, int32
     _Alignas(64) float sum[GROUP][SHOAL_BAND];
     size_t acc_bytes = (size_t)n_token * sizeof acc[0];
     memset(acc, 0, acc_bytes);
-    const float *scale = NULL;
-    if (w->format == SHOAL_FORMAT_FP8_BLOCK) {
-        size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
-        scale = w->scale + (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND)) * n_block;
-    }
-    for (int32_t c0 = 0; c0 < w->n_col; c0 += BLOCK) {
-        int32_t n = w->n_col - c0 < BLOCK ? w->n_col - c0 : BLOCK;
+    int32_t group = scale_group(w->format);
+    int32_t block = group > 0 ? group : BLOCK;
+    for (int32_t c0 = 0; c0 < w->n_col; c0 += block) {
+        int32_t n = w->n_col - c0 < block ? w->n_col - c0 : block;
         const float *weights = decode(tile, w, band, c0, n);
-        if (scale == NULL) {
+        if (group == 0) {
             shoal__mac(acc[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
             continue;
         }
         memset(sum, 0, acc_bytes);
         shoal__mac(sum[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
-        float s = scale[c0 / BLOCK];
+        float scale[SHOAL_BAND];
+        load_scales(scale, w, band, c0);
         for (int32_t t = 0; t < n_token; t++) {
             for (int32_t l = 0; l < SHOAL_BAND; l++)
-                acc[t][l] = fmaf(s, sum[t][l], acc[t][l]);
+                acc[t][l] = fmaf(scale[l], sum[t][l], acc[t][l]);
         }
     }
 }
