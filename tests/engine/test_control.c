@@ -75,7 +75,7 @@ static void add_chunk(int32_t owner, int32_t slot, int32_t position0, int32_t n_
                                    .token0 = f.out.n_token,
                                    .n_token = shoal_control_chunk_n_token(n_row, flags)};
     for (int32_t i = 0; i < chunk->n_token; i++)
-        f.out.token[f.out.n_token++] = (position0 + i * 7) % N_VOCAB;
+        f.out.token[f.out.n_token++] = (position0 % N_VOCAB + i * 7) % N_VOCAB;
     if ((flags & SHOAL_CONTROL_SAMPLE) != 0) {
         chunk->temperature = 0.5F;
         chunk->top_p = 0.9F;
@@ -197,12 +197,9 @@ START_TEST(malformed_bytes)
 }
 END_TEST
 
-/* More chunks or tokens than a rank has room for: refused, not written. */
-START_TEST(beyond_the_limits)
+/* Unpacks f.bytes on a rank with less room. */
+static shoal_status unpack_small(int32_t n_chunk_max, int32_t n_token_max)
 {
-    open_fixture();
-    make_step();
-    f.n_bytes = shoal_control_pack(f.bytes, &f.codec, &f.out);
     shoal_arena arena;
     shoal_control_codec small;
     shoal_control in;
@@ -211,12 +208,50 @@ START_TEST(beyond_the_limits)
             shoal_arena_measure(&arena, "small");
         else
             ck_assert_int_eq(shoal_arena_open(&arena, &f.log), SHOAL_OK);
-        shoal_control_codec_carve(&small, &arena, 5, 600);
-        shoal_control_carve(&in, &arena, 5, 600);
+        shoal_control_codec_carve(&small, &arena, n_chunk_max, n_token_max);
+        shoal_control_carve(&in, &arena, n_chunk_max, n_token_max);
     }
-    ck_assert_int_eq(shoal_control_unpack(&in, &small, f.bytes, f.n_bytes, &f.log), SHOAL_FAILED);
+    const shoal_status status = shoal_control_unpack(&in, &small, f.bytes, f.n_bytes, &f.log);
     ck_assert(shoal_arena_check(&arena));
     shoal_arena_close(&arena);
+    return status;
+}
+
+/* More chunks or tokens than a rank has room for: refused, nothing is written beyond. */
+START_TEST(beyond_the_limits)
+{
+    open_fixture();
+    f.out.n_chunk = f.out.n_token = 0;
+    for (int32_t i = 0; i < N_CHUNK_MAX; i++)
+        add_chunk(0, i, 0, 10, SHOAL_CONTROL_SAMPLE);
+    f.n_bytes = shoal_control_pack(f.bytes, &f.codec, &f.out);
+    ck_assert_int_eq(unpack_small(40, 400), SHOAL_OK);
+    ck_assert_int_eq(unpack_small(39, 400), SHOAL_FAILED);
+    ck_assert_int_eq(unpack_small(1, 400), SHOAL_FAILED);
+    ck_assert_int_eq(unpack_small(40, 399), SHOAL_FAILED);
+    ck_assert_int_eq(unpack_small(40, 10), SHOAL_FAILED);
+    ck_assert_int_eq(unpack_small(0, 0), SHOAL_FAILED);
+    close_fixture();
+}
+END_TEST
+
+/* Counts that do not fit each other. */
+START_TEST(counts_that_disagree)
+{
+    open_fixture();
+    make_step();
+    f.out.n_token++;
+    ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
+    f.out.n_token -= 2;
+    ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
+    f.out.n_token++;
+    f.out.chunk[0].n_row = 0;
+    ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
+    f.out.chunk[0].n_row = INT32_MAX;
+    ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
+    f.out.chunk[0].n_row = 20;
+    f.out.chunk[0].flags = 16;
+    ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
     close_fixture();
 }
 END_TEST
@@ -310,6 +345,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, largest_message);
     SHOAL_TEST(suite, malformed_bytes);
     SHOAL_TEST(suite, beyond_the_limits);
+    SHOAL_TEST(suite, counts_that_disagree);
     SHOAL_TEST(suite, wrong_numbers);
     SHOAL_TEST(suite, results_lie_where_both_sides_look);
 }

@@ -1,5 +1,6 @@
 /* Whole engines over sim: the goldens' greedy ids from any number of ranks, and the same bits for
  * everything else, whatever the ranks, owners, batch-mates, chunk sizes and threads. */
+#include "runtime/engine/sampler.h"
 #include "tests/support/check_main.h"
 #include "tests/support/sim_engine.h"
 
@@ -8,7 +9,7 @@
 
 static const char *const models[] = {"tests/golden/deepseek_v3", "tests/golden/qwen3_moe"};
 
-enum { N_MODEL = 2, N_REQUEST = 9, N_VOCAB_OF_PROMPTS = 256 };
+enum { N_MODEL = 2, N_GOLDEN_RUN = 6, N_REQUEST = 9, N_VOCAB_OF_PROMPTS = 256 };
 
 static void check_all_ok(const shoal_sim_engine_config *config,
                          const shoal_sim_engine_result *result)
@@ -33,11 +34,11 @@ static void close_answers(shoal_answer *answer, int32_t n)
 
 START_TEST(goldens)
 {
-    static const int32_t n_ranks[4] = {1, 2, 3, 5};
-    const char *model = models[_i / 4];
+    static const int32_t n_ranks[N_GOLDEN_RUN] = {1, 2, 3, 5, 7, 16};
+    const char *model = models[_i / N_GOLDEN_RUN];
     shoal_golden golden;
     ck_assert_int_eq(shoal_golden_read(&golden, model), SHOAL_OK);
-    shoal_sim_engine_config config = SHOAL_SIM_ENGINE_DEFAULT(model, n_ranks[_i % 4]);
+    shoal_sim_engine_config config = SHOAL_SIM_ENGINE_DEFAULT(model, n_ranks[_i % N_GOLDEN_RUN]);
     const shoal_sequence_request request = {
         .prompt = golden.prompt, .n_prompt = golden.n_prompt, .max_tokens = golden.n_greedy};
     shoal_answer answer = {0};
@@ -202,6 +203,52 @@ START_TEST(scores_are_of_the_logits)
 }
 END_TEST
 
+/* A sampled token is the sampler's, at the token's own position, from the logits that ROWS gives.
+ */
+START_TEST(samples_are_the_samplers)
+{
+    enum { N = 16 };
+    mixture m;
+    make_mixture(&m);
+    shoal_sequence_request request[N + 1];
+    request[N] = m.request[2]; /* ROWS */
+    for (int32_t i = 0; i < N; i++) {
+        request[i] = m.request[2];
+        request[i].want = SHOAL_WANT_TOKENS;
+        request[i].max_tokens = 1;
+        request[i].sampling = (shoal_sampling){.temperature = 1.5F, .top_p = 1.0F, .seed = 99};
+        request[i].key = (uint64_t)i;
+    }
+    shoal_sim_engine_config config = SHOAL_SIM_ENGINE_DEFAULT(models[1], 2);
+    config.want_rows = true;
+    shoal_answer answer[N + 1] = {{0}};
+    shoal_answer_all all = {.request = request, .answer = answer, .n = N + 1};
+    shoal_sim_engine_result result;
+    run_all(&all, &config, &result);
+
+    shoal_log log;
+    shoal_log_init(&log, stderr, 0, "test");
+    const shoal_kernels *kernels;
+    ck_assert_int_eq(shoal_kernels_select(&kernels, "auto", &log), SHOAL_OK);
+    shoal_sampler sampler;
+    shoal_arena arena;
+    shoal_arena_measure(&arena, "sampler");
+    shoal_sampler_carve(&sampler, &arena, answer[N].n_vocab);
+    ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
+    shoal_sampler_carve(&sampler, &arena, answer[N].n_vocab);
+    const int32_t n_prompt = request[N].n_prompt;
+    const float *logits = answer[N].logits + (size_t)(n_prompt - 1) * (size_t)answer[N].n_vocab;
+    for (int32_t i = 0; i < N; i++) {
+        ck_assert_int_eq(answer[i].n_token, 1);
+        ck_assert_int_eq(answer[i].token[0],
+                         shoal_sample(&sampler, kernels, logits, &request[i].sampling,
+                                      request[i].key, n_prompt));
+    }
+    shoal_arena_close(&arena);
+    close_answers(answer, N + 1);
+}
+END_TEST
+
 /* A sequence that is dropped on the way changes nothing for the others, and its slot serves the
  * next in the queue. */
 START_TEST(cancelling)
@@ -290,10 +337,11 @@ static void add_tests(Suite *suite)
 {
     TCase *loops = tcase_create("over ranks");
     tcase_set_timeout(loops, 0);
-    tcase_add_loop_test(loops, goldens, 0, 4 * N_MODEL);
+    tcase_add_loop_test(loops, goldens, 0, N_GOLDEN_RUN * N_MODEL);
     tcase_add_loop_test(loops, same_bits, 0, 2 * N_MODEL);
     suite_add_tcase(suite, loops);
     SHOAL_TEST(suite, scores_are_of_the_logits);
+    SHOAL_TEST(suite, samples_are_the_samplers);
     SHOAL_TEST(suite, cancelling);
     SHOAL_TEST(suite, refused_requests);
     SHOAL_TEST(suite, no_model);
