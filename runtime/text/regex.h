@@ -32,4 +32,9 @@ shoal_status shoal__regex_cut(shoal__spans *spans, shoal__regex *regex, const ch
 shoal_status shoal__regex_rewrite(shoal__bytes *out, const char **problem, size_t *at,
                                   const char *pattern, size_t n_bytes, shoal_log *log);
 
+/* PCRE2's name of a property, given Oniguruma's in lower case without spaces, hyphens and
+ * underscores. False for a name that means other things to the two. */
+enum { SHOAL__PROPERTY_BYTES = 64 };
+bool shoal__regex_property(char out[SHOAL__PROPERTY_BYTES], const char *name);
+
 #endif

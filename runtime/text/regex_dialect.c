@@ -1,11 +1,11 @@
 /* From Oniguruma's dialect to PCRE2's. What differs for the same spelling:
  *
  *   \s \w \b      PCRE2 counts U+180E as space and no marks as word characters
- *   \h \v \O      hexadecimal digit, vertical tab, any character (PCRE2: horizontal, vertical
- * space) \p{Han}       the property Script (PCRE2: Script_Extensions) [a[bc]]       nested classes
- * are a union, and && is an intersection (PCRE2: neither)
- *   {,n} (?m:     {0,n}; dot matches newline (PCRE2: (?s:)
- *   ^ $           always at lines (PCRE2: with MULTILINE)
+ *   \h \v \O      hexadecimal digit, vertical tab, any character; PCRE2: kinds of space
+ *   \p{Han}       the property Script; PCRE2: Script_Extensions
+ *   [a[bc]]       nested classes are a union, && is an intersection; PCRE2: neither
+ *   {,n} (?m:     {0,n}, and a dot that matches newline; PCRE2: (?s:
+ *   ^ $           always at lines; PCRE2: with MULTILINE
  *
  * Everything is either copied, rewritten or refused by name: no construct passes unknown. */
 #include "runtime/text/regex.h"
@@ -61,98 +61,6 @@ static bool looking_at(const rewriter *r, const char *text)
 
 /* -- \p{...} -- */
 
-/* Names as they are compared: lower case without spaces, hyphens and underscores. */
-static const struct {
-    const char *name;
-    const char *pcre;
-} properties[] = {
-    {"any", "Any"},
-    {"alphabetic", "Alphabetic"},
-    {"uppercase", "Uppercase"},
-    {"lowercase", "Lowercase"},
-    {"whitespace", "White_Space"},
-    {"ideographic", "Ideographic"},
-    {"unifiedideograph", "Unified_Ideograph"},
-    {"emoji", "Emoji"},
-    {"emojipresentation", "Emoji_Presentation"},
-    {"emojimodifier", "Emoji_Modifier"},
-    {"emojimodifierbase", "Emoji_Modifier_Base"},
-    {"emojicomponent", "Emoji_Component"},
-    {"extendedpictographic", "Extended_Pictographic"},
-    {"other", "C"},
-    {"control", "Cc"},
-    {"cntrl", "Cc"},
-    {"format", "Cf"},
-    {"unassigned", "Cn"},
-    {"privateuse", "Co"},
-    {"surrogate", "Cs"},
-    {"letter", "L"},
-    {"lowercaseletter", "Ll"},
-    {"modifierletter", "Lm"},
-    {"otherletter", "Lo"},
-    {"titlecaseletter", "Lt"},
-    {"uppercaseletter", "Lu"},
-    {"mark", "M"},
-    {"combiningmark", "M"},
-    {"spacingmark", "Mc"},
-    {"enclosingmark", "Me"},
-    {"nonspacingmark", "Mn"},
-    {"number", "N"},
-    {"decimalnumber", "Nd"},
-    {"digit", "Nd"},
-    {"letternumber", "Nl"},
-    {"othernumber", "No"},
-    {"punctuation", "P"},
-    {"connectorpunctuation", "Pc"},
-    {"dashpunctuation", "Pd"},
-    {"closepunctuation", "Pe"},
-    {"finalpunctuation", "Pf"},
-    {"initialpunctuation", "Pi"},
-    {"otherpunctuation", "Po"},
-    {"openpunctuation", "Ps"},
-    {"symbol", "S"},
-    {"currencysymbol", "Sc"},
-    {"modifiersymbol", "Sk"},
-    {"mathsymbol", "Sm"},
-    {"othersymbol", "So"},
-    {"separator", "Z"},
-    {"lineseparator", "Zl"},
-    {"paragraphseparator", "Zp"},
-    {"spaceseparator", "Zs"},
-};
-
-/* Category codes "l", "lu" and so on, as PCRE2 spells them; false if the name is none. */
-static bool category_code(char code[3], const char *name)
-{
-    if (strchr("clmnpsz", name[0]) == NULL || strlen(name) > 2)
-        return false;
-    if (name[1] != '\0' && strchr("cdefiklmnopstu", name[1]) == NULL)
-        return false;
-    code[0] = (char)(name[0] - 'a' + 'A');
-    code[1] = name[1];
-    code[2] = '\0';
-    return true;
-}
-
-static shoal_status put_property(rewriter *r, bool negated, const char *name)
-{
-    SHOAL_TRY(put(r, negated ? "\\P{" : "\\p{"));
-    char code[3];
-    if (category_code(code, name)) {
-        SHOAL_TRY(put(r, code));
-        return put(r, "}");
-    }
-    for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++) {
-        if (strcmp(properties[i].name, name) == 0) {
-            SHOAL_TRY(put(r, properties[i].pcre));
-            return put(r, "}");
-        }
-    }
-    SHOAL_TRY(put(r, "sc:")); /* PCRE2 reports it if this is no script */
-    SHOAL_TRY(put(r, name));
-    return put(r, "}");
-}
-
 static shoal_status rewrite_property(rewriter *r)
 {
     size_t begin = r->at;
@@ -165,7 +73,7 @@ static shoal_status rewrite_property(rewriter *r)
         negated = !negated;
         r->at++;
     }
-    char name[48];
+    char name[SHOAL__PROPERTY_BYTES - 8];
     size_t n = 0;
     for (; r->at < r->n && r->in[r->at] != '}'; r->at++) {
         char c = r->in[r->at];
@@ -182,12 +90,12 @@ static shoal_status rewrite_property(rewriter *r)
         return refuse(r, "an unfinished \\p{", begin);
     name[n] = '\0';
     r->at++;
-    static const char *const posix[] = {"alnum", "alpha", "blank", "graph", "lower", "print",
-                                        "punct", "space", "upper", "word",  "xdigit"};
-    for (size_t i = 0; i < sizeof posix / sizeof posix[0]; i++)
-        if (strcmp(posix[i], name) == 0)
-            return refuse(r, "a POSIX name as property, which is not supported", begin);
-    return put_property(r, negated, name);
+    char property[SHOAL__PROPERTY_BYTES];
+    if (!shoal__regex_property(property, name))
+        return refuse(r, "a POSIX name as property, which is not supported", begin);
+    SHOAL_TRY(put(r, negated ? "\\P{" : "\\p{"));
+    SHOAL_TRY(put(r, property));
+    return put(r, "}");
 }
 
 /* -- escapes -- */
