@@ -62,7 +62,8 @@ static shoal_status visit_matrix(walker *w, shoal_matrix *m, bool own, const cha
 {
     if (w->pass == PASS_CHECK) {
         shoal_format format;
-        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, name, n_row, n_col));
+        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, shoal_weight_ref_of(name),
+                                          n_row, n_col));
         if (own) {
             *m = (shoal_matrix){.format = format, .n_row = n_row, .n_col = n_col};
             count_stored(w, name);
@@ -70,7 +71,7 @@ static shoal_status visit_matrix(walker *w, shoal_matrix *m, bool own, const cha
     } else if (own && w->pass == PASS_CARVE) {
         carve_matrix(w, m);
     } else if (own) {
-        SHOAL_TRY(shoal_load_matrix(m, w->source->loader, name));
+        SHOAL_TRY(shoal_load_matrix(m, w->source->loader, shoal_weight_ref_of(name)));
         return loaded(w, name);
     }
     return SHOAL_OK;
@@ -79,14 +80,14 @@ static shoal_status visit_matrix(walker *w, shoal_matrix *m, bool own, const cha
 static shoal_status visit_vector(walker *w, float **v, bool own, const char *name, int32_t n)
 {
     if (w->pass == PASS_CHECK) {
-        SHOAL_TRY(shoal_load_check_vector(w->source->loader, name, n));
+        SHOAL_TRY(shoal_load_check_vector(w->source->loader, shoal_weight_ref_of(name), n));
         if (own)
             count_stored(w, name);
     } else if (own && w->pass == PASS_CARVE) {
         *v = SHOAL_TAKE(w->arena, n, float);
         *w->memory_class += (uint64_t)n * sizeof(float);
     } else if (own) {
-        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, name, n));
+        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, shoal_weight_ref_of(name), n));
         return loaded(w, name);
     }
     return SHOAL_OK;
@@ -139,7 +140,7 @@ static shoal_status walk_kv_b(walker *w, shoal_attention_weights *a, bool own, i
     (void)shoal_spec_tensor_name(name, w->spec, SHOAL_ROLE_KV_B, layer, 0);
     if (w->pass == PASS_CHECK) {
         shoal_format format;
-        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, name,
+        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, shoal_weight_ref_of(name),
                                           c->n_head * (c->nope_dim + c->v_dim), c->kv_lora_rank));
         if (!own)
             return SHOAL_OK;
@@ -220,8 +221,8 @@ static shoal_status walk_experts(walker *w, shoal_weights *weights, int32_t laye
                 continue;
             }
             shoal_format format;
-            SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, name, part[i].n_row,
-                                              part[i].n_col));
+            SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, shoal_weight_ref_of(name),
+                                              part[i].n_row, part[i].n_col));
             part[i].m->format = format;
             if (own)
                 count_stored(w, name);
@@ -309,8 +310,10 @@ void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weigh
     walker w = {.pass = PASS_CARVE, .source = source, .spec = s, .arena = arena, .totals = totals};
     (void)walk(&w, weights); /* carving cannot fail */
     size_t before = arena->used_bytes;
-    shoal_shard_carve(&weights->shard, arena, source->placement, source->rank, s->n_embd,
-                      s->n_ff_expert, source->expert_format);
+    const shoal_expert_shape shape = {
+        .n_embd = s->n_embd, .n_ff = s->n_ff_expert, .activation = s->activation};
+    shoal_shard_carve(&weights->shard, arena, source->placement, source->rank, &shape,
+                      source->expert_format);
     totals->expert_bytes = arena->used_bytes - before;
 }
 

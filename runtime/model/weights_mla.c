@@ -57,8 +57,8 @@ shoal_status shoal__mla_heads_load(shoal_attention_weights *a, const shoal_atten
     if (head_f32 == NULL || line == NULL)
         status = shoal_fail(loader->log, SHOAL_NO_MEMORY, "no memory to rearrange %s", name);
     for (int32_t head = 0; head < config->n_head && status == SHOAL_OK; head++) {
-        status = shoal_load_rows_f32(head_f32, loader, name, head * head_rows, head_rows,
-                                     config->kv_lora_rank);
+        status = shoal_load_rows_f32(head_f32, loader, shoal_weight_ref_of(name), head * head_rows,
+                                     head_rows, config->kv_lora_rank);
         if (status != SHOAL_OK)
             break;
         pack_strided(&a->k_up[head], head_f32, 1, rank, line); /* transposed */

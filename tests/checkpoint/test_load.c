@@ -141,7 +141,8 @@ static void check_rows(const source *s, shoal_loader *loader, int32_t row0, int3
     float *rows = malloc(((size_t)n_row * (size_t)s->n_col + 1) * sizeof *rows);
     ck_assert_ptr_nonnull(rows);
     uint64_t before = shoal_checkpoint_bytes_read(loader->checkpoint);
-    shoal_status status = shoal_load_rows_f32(rows, loader, "w.weight", row0, n_row, s->n_col);
+    shoal_status status =
+        shoal_load_rows_f32(rows, loader, shoal_weight_ref_of("w.weight"), row0, n_row, s->n_col);
     ck_assert_msg(status == SHOAL_OK, "%s", loader->log->error);
     uint64_t wanted = (uint64_t)n_row * (uint64_t)s->n_col * shoal_dtype_bytes(s->dtype);
     if (s->dtype == SHOAL_DTYPE_F8_E4M3 && n_row > 0)
@@ -170,14 +171,15 @@ static void check_padding(const shoal_matrix *w, size_t elem_bytes)
 static void check_matrix(const source *s, shoal_loader *loader)
 {
     shoal_format format = SHOAL_N_FORMAT;
-    ck_assert_int_eq(shoal_load_check_matrix(&format, loader, "w.weight", s->n_row, s->n_col),
+    ck_assert_int_eq(shoal_load_check_matrix(&format, loader, shoal_weight_ref_of("w.weight"),
+                                             s->n_row, s->n_col),
                      SHOAL_OK);
     ck_assert_uint_eq(shoal_checkpoint_bytes_read(loader->checkpoint), 0);
     shoal_matrix w = new_matrix(format, s->n_row, s->n_col);
     progress p = {0};
     loader->progress = count_progress;
     loader->progress_arg = &p;
-    shoal_status status = shoal_load_matrix(&w, loader, "w.weight");
+    shoal_status status = shoal_load_matrix(&w, loader, shoal_weight_ref_of("w.weight"));
     ck_assert_msg(status == SHOAL_OK, "%s", loader->log->error);
     ck_assert_uint_eq(shoal_checkpoint_bytes_read(loader->checkpoint), s->n_data_bytes);
     ck_assert_uint_eq(p.n_bytes, s->n_data_bytes);
@@ -261,17 +263,22 @@ START_TEST(test_golden_fp8)
         float *rows = malloc((size_t)n_row * (size_t)n_col * sizeof *rows);
         ck_assert_ptr_nonnull(rows);
         if (t->n_dim == 1) {
-            ck_assert_int_eq(shoal_load_check_vector(&loader, t->name, n_row), SHOAL_OK);
-            ck_assert_int_eq(shoal_load_vector(rows, &loader, t->name, n_row), SHOAL_OK);
+            ck_assert_int_eq(shoal_load_check_vector(&loader, shoal_weight_ref_of(t->name), n_row),
+                             SHOAL_OK);
+            ck_assert_int_eq(shoal_load_vector(rows, &loader, shoal_weight_ref_of(t->name), n_row),
+                             SHOAL_OK);
             n_bytes += t->n_bytes;
         } else {
             shoal_format format;
-            ck_assert_int_eq(shoal_load_check_matrix(&format, &loader, t->name, n_row, n_col),
+            ck_assert_int_eq(shoal_load_check_matrix(&format, &loader, shoal_weight_ref_of(t->name),
+                                                     n_row, n_col),
                              SHOAL_OK);
             shoal_matrix w = new_matrix(format, n_row, n_col);
-            ck_assert_int_eq(shoal_load_matrix(&w, &loader, t->name), SHOAL_OK);
-            ck_assert_int_eq(shoal_load_rows_f32(rows, &loader, t->name, 0, n_row, n_col),
+            ck_assert_int_eq(shoal_load_matrix(&w, &loader, shoal_weight_ref_of(t->name)),
                              SHOAL_OK);
+            ck_assert_int_eq(
+                shoal_load_rows_f32(rows, &loader, shoal_weight_ref_of(t->name), 0, n_row, n_col),
+                SHOAL_OK);
             uint64_t scales = shoal_matrix_scale_bytes(format, n_row, n_col);
             n_bytes += 2 * (t->n_bytes + scales);
             n_fp8 += format == SHOAL_FORMAT_FP8_BLOCK;
@@ -311,11 +318,11 @@ START_TEST(test_vectors)
     shoal_loader loader;
     ck_assert_int_eq(shoal_loader_open(&loader, c, &f.log), SHOAL_OK);
     float x[3];
-    ck_assert_int_eq(shoal_load_vector(x, &loader, "f", 3), SHOAL_OK);
+    ck_assert_int_eq(shoal_load_vector(x, &loader, shoal_weight_ref_of("f"), 3), SHOAL_OK);
     ck_assert_mem_eq(x, wide, sizeof x);
-    ck_assert_int_eq(shoal_load_vector(x, &loader, "h", 3), SHOAL_OK);
+    ck_assert_int_eq(shoal_load_vector(x, &loader, shoal_weight_ref_of("h"), 3), SHOAL_OK);
     ck_assert(x[0] == 0.5f && x[1] == -0.75f && isinf(x[2]));
-    ck_assert_int_eq(shoal_load_vector(x, &loader, "b", 3), SHOAL_OK);
+    ck_assert_int_eq(shoal_load_vector(x, &loader, shoal_weight_ref_of("b"), 3), SHOAL_OK);
     ck_assert(x[0] == 0.5f && x[1] == -0.75f && x[2] > 3e29f && x[2] < 4e29f);
     ck_assert_uint_eq(shoal_checkpoint_bytes_read(c), 24);
     shoal_loader_close(&loader);
@@ -508,7 +515,8 @@ START_TEST(test_refused)
     ck_assert_int_eq(shoal_loader_open(&loader, c, &f.log), SHOAL_OK);
 
     shoal_format format = SHOAL_N_FORMAT;
-    shoal_status status = shoal_load_check_matrix(&format, &loader, "m.weight", r->n_row, r->n_col);
+    shoal_status status = shoal_load_check_matrix(&format, &loader, shoal_weight_ref_of("m.weight"),
+                                                  r->n_row, r->n_col);
     ck_assert_msg(status == (r->only_when_read ? SHOAL_OK : SHOAL_BAD_DATA), "%s: %s", r->label,
                   f.log.error);
     if (!r->only_when_read) {
@@ -517,7 +525,8 @@ START_TEST(test_refused)
     }
     f.log.error[0] = '\0';
     shoal_matrix w = new_matrix(SHOAL_FORMAT_FP8_BLOCK, r->n_row, r->n_col);
-    ck_assert_int_eq(shoal_load_matrix(&w, &loader, "m.weight"), SHOAL_BAD_DATA);
+    ck_assert_int_eq(shoal_load_matrix(&w, &loader, shoal_weight_ref_of("m.weight")),
+                     SHOAL_BAD_DATA);
     has_texts(r->label, f.log.error, r->text);
     free_matrix(&w);
     shoal_loader_close(&loader);
@@ -547,28 +556,41 @@ START_TEST(test_refused_others)
     shoal_loader loader;
     ck_assert_int_eq(shoal_loader_open(&loader, c, &f.log), SHOAL_OK);
     float x[8];
-    refuse(&f, shoal_load_check_vector(&loader, "v", 2), "tensor v is missing, wanted a vector");
-    refuse(&f, shoal_load_check_vector(&loader, "i", 3), "tensor i has shape [2], wanted [3]");
-    refuse(&f, shoal_load_check_vector(&loader, "i", 2), "tensor i has dtype I64, wanted F32, F16");
-    refuse(&f, shoal_load_check_vector(&loader, "m.weight", 8), "m.weight has shape [4, 2]");
-    refuse(&f, shoal_load_vector(x, &loader, "i", 2), "tensor i has dtype I64");
-    refuse(&f, shoal_load_rows_f32(x, &loader, "i", 0, 1, 2), "tensor i has shape [2], wanted a");
-    refuse(&f, shoal_load_rows_f32(x, &loader, "m.weight", 0, 1, 3), "a matrix of 3 columns");
-    refuse(&f, shoal_load_rows_f32(x, &loader, "m.weight", 3, 2, 2), "wanted rows 3 to 5");
-    refuse(&f, shoal_load_rows_f32(x, &loader, "m.weight", INT32_MAX, INT32_MAX, 2), "wanted rows");
-    refuse(&f, shoal_load_rows_f32(x, &loader, "m.weight", -1, 2, 2), "wanted rows -1 to 1");
+    refuse(&f, shoal_load_check_vector(&loader, shoal_weight_ref_of("v"), 2),
+           "tensor v is missing, wanted a vector");
+    refuse(&f, shoal_load_check_vector(&loader, shoal_weight_ref_of("i"), 3),
+           "tensor i has shape [2], wanted [3]");
+    refuse(&f, shoal_load_check_vector(&loader, shoal_weight_ref_of("i"), 2),
+           "tensor i has dtype I64, wanted F32, F16");
+    refuse(&f, shoal_load_check_vector(&loader, shoal_weight_ref_of("m.weight"), 8),
+           "m.weight has shape [4, 2]");
+    refuse(&f, shoal_load_vector(x, &loader, shoal_weight_ref_of("i"), 2),
+           "tensor i has dtype I64");
+    refuse(&f, shoal_load_rows_f32(x, &loader, shoal_weight_ref_of("i"), 0, 1, 2),
+           "tensor i has shape [2], wanted [*, 2]");
+    refuse(&f, shoal_load_rows_f32(x, &loader, shoal_weight_ref_of("m.weight"), 0, 1, 3),
+           "m.weight has shape [4, 2], wanted [*, 3]");
+    refuse(&f, shoal_load_rows_f32(x, &loader, shoal_weight_ref_of("m.weight"), 3, 2, 2),
+           "wanted rows 3 to 5");
+    refuse(
+        &f,
+        shoal_load_rows_f32(x, &loader, shoal_weight_ref_of("m.weight"), INT32_MAX, INT32_MAX, 2),
+        "wanted rows");
+    refuse(&f, shoal_load_rows_f32(x, &loader, shoal_weight_ref_of("m.weight"), -1, 2, 2),
+           "wanted rows -1 to 1");
     ck_assert_uint_eq(shoal_checkpoint_bytes_read(c), 0);
 
     /* another format than its kind */
     shoal_matrix w = new_matrix(SHOAL_FORMAT_F32, 4, 2);
-    refuse(&f, shoal_load_matrix(&w, &loader, "m.weight"), "m.weight has dtype BF16, wanted f32");
+    refuse(&f, shoal_load_matrix(&w, &loader, shoal_weight_ref_of("m.weight")),
+           "m.weight has dtype BF16, wanted f32");
     free_matrix(&w);
 
     /* the file is cut after opening; a NaN weight is not looked for */
     w = new_matrix(SHOAL_FORMAT_BF16, 4, 2);
-    ck_assert_int_eq(shoal_load_matrix(&w, &loader, "m.weight"), SHOAL_OK);
+    ck_assert_int_eq(shoal_load_matrix(&w, &loader, shoal_weight_ref_of("m.weight")), SHOAL_OK);
     ck_assert_int_eq(truncate(fixture_path(&f, "model.safetensors"), 8 + sizeof header), 0);
-    refuse(&f, shoal_load_matrix(&w, &loader, "m.weight"), "shrank");
+    refuse(&f, shoal_load_matrix(&w, &loader, shoal_weight_ref_of("m.weight")), "shrank");
     free_matrix(&w);
     shoal_loader_close(&loader);
     shoal_checkpoint_close(c);

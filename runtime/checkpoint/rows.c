@@ -1,0 +1,226 @@
+#include "runtime/checkpoint/rows.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *file_of(const shoal_loader *loader, const shoal_tensor_info *t)
+{
+    return shoal_checkpoint_file_name(loader->checkpoint, t);
+}
+
+static int32_t min_i32(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static shoal_status no_memory(const shoal__rows *r, size_t n_bytes)
+{
+    return shoal_fail(r->loader->log, SHOAL_NO_MEMORY,
+                      "%s: tensor %s: no memory to read its rows: wanted %zu bytes",
+                      file_of(r->loader, r->source->tensor), r->source->tensor->name, n_bytes);
+}
+
+/* Make the piece hold n_bytes, the least that a tensor can be read in. */
+static shoal_status grow_piece(shoal__rows *r, size_t n_bytes)
+{
+    shoal_loader *loader = r->loader;
+    if (n_bytes <= loader->piece_bytes)
+        return SHOAL_OK;
+    void *piece = realloc(loader->piece, n_bytes);
+    if (piece == NULL)
+        return no_memory(r, n_bytes);
+    loader->piece = piece;
+    loader->piece_bytes = n_bytes;
+    return SHOAL_OK;
+}
+
+static shoal_status read_bytes(shoal__rows *r, void *dst, const shoal_tensor_info *t,
+                               uint64_t first, size_t n_bytes)
+{
+    shoal_loader *loader = r->loader;
+    SHOAL_TRY(shoal_checkpoint_read(loader->checkpoint, t, first, n_bytes, dst));
+    if (loader->progress != NULL)
+        loader->progress(loader->progress_arg, n_bytes);
+    return SHOAL_OK;
+}
+
+/* n elements of a floating dtype, aligned, as f32. */
+static void to_f32(float *dst, const void *src, shoal_dtype dtype, size_t n)
+{
+    const uint16_t *half = src;
+    const uint8_t *byte = src;
+    switch (dtype) {
+    case SHOAL_DTYPE_F32:
+        memcpy(dst, src, n * sizeof *dst);
+        return;
+    case SHOAL_DTYPE_F16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = shoal_f16_to_f32(half[i]);
+        return;
+    case SHOAL_DTYPE_BF16:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = shoal_bf16_to_f32(half[i]);
+        return;
+    case SHOAL_DTYPE_F8_E4M3:
+        for (size_t i = 0; i < n; i++)
+            dst[i] = shoal_e4m3_to_f32(byte[i]);
+        return;
+    default: /* the checks let no other through */
+        memset(dst, 0, n * sizeof *dst);
+        return;
+    }
+}
+
+/* -- scales of F8_E4M3 -- */
+
+shoal_status shoal__rows_read_scales(float *dst, shoal__rows *rows, int32_t block0, int32_t n_block)
+{
+    const shoal__source *s = rows->source;
+    const shoal_tensor_info *t = s->scale;
+    size_t n_col = (size_t)shoal__fp8_n_block(s->n_col);
+    size_t n = (size_t)n_block * n_col;
+    size_t n_bytes = n * shoal_dtype_bytes(t->dtype);
+    uint64_t first =
+        (uint64_t)s->slice * (uint64_t)shoal__fp8_n_block(s->n_stored_row) + (uint64_t)block0;
+    SHOAL_TRY(grow_piece(rows, n_bytes));
+    SHOAL_TRY(read_bytes(rows, rows->loader->piece, t, first * n_col * shoal_dtype_bytes(t->dtype),
+                         n_bytes));
+    to_f32(dst, rows->loader->piece, t->dtype, n);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(dst[i]) || dst[i] < 0)
+            return shoal_fail(rows->loader->log, SHOAL_BAD_DATA,
+                              "%s: tensor %s: the scale of block [%zu, %zu] is %g, wanted a "
+                              "finite number >= 0",
+                              file_of(rows->loader, t), t->name, (size_t)first + i / n_col,
+                              i % n_col, (double)dst[i]);
+    return SHOAL_OK;
+}
+
+/* Multiply rows [row, row + n_row) of the source by their blocks' scales. */
+static void apply_scales(float *x, const shoal__rows *r, int32_t row, int32_t n_row)
+{
+    const shoal__source *s = r->source;
+    int32_t n_scale_col = shoal__fp8_n_block(s->n_col);
+    for (int32_t i = 0; i < n_row; i++) {
+        int32_t stored_row = s->row0 + (row + i) * s->row_step;
+        int32_t block = stored_row / SHOAL_FP8_BLOCK - r->scale_row0;
+        const float *row_scale = r->scale + (int64_t)block * n_scale_col;
+        float *x_row = x + (int64_t)i * s->n_col;
+        for (int32_t c = 0; c < s->n_col; c++)
+            x_row[c] *= row_scale[c / SHOAL_FP8_BLOCK];
+    }
+}
+
+static shoal_status open_scales(shoal__rows *r)
+{
+    const shoal__source *s = r->source;
+    int32_t last = s->row0 + (s->n_row - 1) * s->row_step;
+    r->scale_row0 = s->row0 / SHOAL_FP8_BLOCK;
+    int32_t n_block = last / SHOAL_FP8_BLOCK - r->scale_row0 + 1;
+    size_t n_bytes = (size_t)n_block * (size_t)shoal__fp8_n_block(s->n_col) * sizeof *r->scale;
+    r->scale = malloc(n_bytes);
+    if (r->scale == NULL)
+        return no_memory(r, n_bytes);
+    return shoal__rows_read_scales(r->scale, r, r->scale_row0, n_block);
+}
+
+/* -- rows -- */
+
+/* The span of stored rows that n rows lie in. */
+static size_t span_bytes(const shoal__rows *r, int32_t n)
+{
+    size_t step = r->source->transposed ? 1 : (size_t)r->source->row_step;
+    return n == 0 ? 0 : ((size_t)(n - 1) * step + 1) * r->row_bytes;
+}
+
+static shoal_status open_slice(shoal__rows *r)
+{
+    const shoal__source *s = r->source;
+    size_t n_bytes = (size_t)s->n_stored_row * r->row_bytes;
+    r->slice = malloc(n_bytes);
+    if (r->slice == NULL)
+        return no_memory(r, n_bytes);
+    return read_bytes(r, r->slice, s->tensor, (uint64_t)s->slice * n_bytes, n_bytes);
+}
+
+shoal_status shoal__rows_open(shoal__rows *rows, shoal_loader *loader, const shoal__source *source,
+                              bool as_f32)
+{
+    const shoal__source *s = source;
+    shoal__rows r = {.loader = loader, .source = source};
+    r.row_bytes = (size_t)s->n_col * shoal_dtype_bytes(s->tensor->dtype);
+    shoal_status status = SHOAL_OK;
+    if (s->n_row > 0 && r.row_bytes > 0) {
+        status = grow_piece(&r, span_bytes(&r, min_i32(SHOAL_BAND, s->n_row)));
+        size_t step_bytes = r.row_bytes * (s->transposed ? 1 : (size_t)s->row_step);
+        size_t n_band = loader->piece_bytes / step_bytes / SHOAL_BAND;
+        size_t n_all = (size_t)(s->n_row - 1) / SHOAL_BAND + 1;
+        /* 0: one band, whose last row may end the piece */
+        r.n_step = (int32_t)(n_band < 1 ? 1 : n_band < n_all ? n_band : n_all) * SHOAL_BAND;
+        if (status == SHOAL_OK && s->transposed)
+            status = open_slice(&r);
+        if (status == SHOAL_OK && as_f32 && s->scale != NULL)
+            status = open_scales(&r);
+    }
+    if (status != SHOAL_OK) {
+        shoal__rows_close(&r);
+        return status;
+    }
+    *rows = r;
+    return SHOAL_OK;
+}
+
+void shoal__rows_close(shoal__rows *rows)
+{
+    free(rows->slice);
+    free(rows->scale);
+    *rows = (shoal__rows){0};
+}
+
+/* Columns [row, row + n) of the slice become rows of the piece. */
+static void gather_columns(const shoal__rows *r, int32_t row, int32_t n)
+{
+    const shoal__source *s = r->source;
+    size_t bytes = shoal_dtype_bytes(s->tensor->dtype);
+    unsigned char *dst = r->loader->piece;
+    for (int32_t c = 0; c < s->n_col; c++) {
+        const unsigned char *line = r->slice + (size_t)c * (size_t)s->n_stored_row * bytes;
+        for (int32_t i = 0; i < n; i++) {
+            size_t from = (size_t)s->row0 + (size_t)(row + i) * (size_t)s->row_step;
+            memcpy(dst + (size_t)i * r->row_bytes + (size_t)c * bytes, line + from * bytes, bytes);
+        }
+    }
+}
+
+shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n)
+{
+    const shoal__source *s = rows->source;
+    if (s->transposed) {
+        gather_columns(rows, row, n);
+        return SHOAL_OK;
+    }
+    uint64_t stored_row = (uint64_t)s->slice * (uint64_t)s->n_stored_row + (uint64_t)s->row0 +
+                          (uint64_t)row * (uint64_t)s->row_step;
+    unsigned char *piece = rows->loader->piece;
+    SHOAL_TRY(
+        read_bytes(rows, piece, s->tensor, stored_row * rows->row_bytes, span_bytes(rows, n)));
+    for (int32_t i = 1; i < n && s->row_step > 1; i++)
+        memmove(piece + (size_t)i * rows->row_bytes,
+                piece + (size_t)i * (size_t)s->row_step * rows->row_bytes, rows->row_bytes);
+    return SHOAL_OK;
+}
+
+shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, int32_t n)
+{
+    const shoal__source *s = rows->source;
+    for (int32_t at = 0; at < n; at += rows->n_step) {
+        int32_t n_here = min_i32(rows->n_step, n - at);
+        float *to = dst + (size_t)at * (size_t)s->n_col;
+        SHOAL_TRY(shoal__rows_read(rows, row + at, n_here));
+        to_f32(to, rows->loader->piece, s->tensor->dtype, (size_t)n_here * (size_t)s->n_col);
+        if (rows->scale != NULL)
+            apply_scales(to, rows, row + at, n_here);
+    }
+    return SHOAL_OK;
+}
