@@ -7,8 +7,9 @@
 #include <stdlib.h>
 
 struct shoal_engine {
-    shoal_model *model; /* borrowed, as are comm and log */
+    shoal_model *model; /* borrowed, as are comm, spec and log */
     shoal_comm *comm;
+    const shoal_spec *spec;
     shoal_log *log;
     int32_t rank, n_rank;
     shoal_compute compute;
@@ -56,38 +57,57 @@ static void carve(shoal_engine *e, shoal_arena *arena)
                                                          .weight = e->weight,
                                                          .prefill_chunk = limits->prefill_chunk,
                                                          .score_rows = limits->score_rows,
-                                                         .spec = shoal_model_spec(e->model)});
+                                                         .spec = e->spec});
+}
+
+/* Everything that sizes depend on, and the size of the arena. */
+static shoal_status measure(shoal_engine *e, const shoal_engine_config *config,
+                            const shoal_spec *spec, int32_t rank, int32_t n_rank)
+{
+    SHOAL_TRY(shoal__limits_check(config, n_rank, e->log));
+    e->rank = rank;
+    e->n_rank = n_rank;
+    e->spec = spec;
+    e->compute = config->compute;
+    if (e->compute.kernels == NULL)
+        SHOAL_TRY(shoal_kernels_select(&e->compute.kernels, "auto", e->log));
+    e->n_slot = calloc((size_t)n_rank, sizeof *e->n_slot);
+    e->weight = calloc((size_t)n_rank, sizeof *e->weight);
+    if (e->n_slot == NULL || e->weight == NULL)
+        return shoal_fail(e->log, SHOAL_NO_MEMORY, "no memory for the engine of %d ranks", n_rank);
+    for (int32_t r = 0; r < n_rank; r++)
+        e->weight[r] = config->placement->sequence_weight[r];
+    shoal__limits_init(&e->limits, e->n_slot, config, spec);
+    shoal_arena_measure(&e->arena, "engine");
+    carve(e, &e->arena);
+    return SHOAL_OK;
+}
+
+shoal_status shoal_engine_measure(uint64_t *n_bytes, const shoal_engine_config *config,
+                                  const shoal_spec *spec, int32_t rank, shoal_log *log)
+{
+    shoal_engine e = {.log = log};
+    const shoal_status status = measure(&e, config, spec, rank, config->placement->n_rank);
+    if (status == SHOAL_OK)
+        *n_bytes = e.arena.used_bytes;
+    free(e.weight);
+    free(e.n_slot);
+    return status;
 }
 
 shoal_status shoal_engine_open(shoal_engine **engine, shoal_model *model, shoal_comm *comm,
                                const shoal_engine_config *config, shoal_log *log)
 {
-    const int32_t n_rank = shoal_comm_n_rank(comm);
-    SHOAL_TRY(shoal__limits_check(config, n_rank, log));
     shoal_engine *e = calloc(1, sizeof *e);
     if (e == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the engine");
     e->model = model;
     e->comm = comm;
     e->log = log;
-    e->rank = shoal_comm_rank(comm);
-    e->n_rank = n_rank;
-    e->n_slot = calloc((size_t)n_rank, sizeof *e->n_slot);
-    e->weight = calloc((size_t)n_rank, sizeof *e->weight);
-    e->compute = config->compute;
-    shoal_status status = SHOAL_OK;
-    if (e->compute.kernels == NULL)
-        status = shoal_kernels_select(&e->compute.kernels, "auto", log);
-    if (e->n_slot == NULL || e->weight == NULL)
-        status = shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the engine of %d ranks", n_rank);
-    if (status == SHOAL_OK) {
-        for (int32_t r = 0; r < n_rank; r++)
-            e->weight[r] = config->placement->sequence_weight[r];
-        shoal__limits_init(&e->limits, e->n_slot, config, shoal_model_spec(model));
-        shoal_arena_measure(&e->arena, "engine");
-        carve(e, &e->arena);
+    shoal_status status =
+        measure(e, config, shoal_model_spec(model), shoal_comm_rank(comm), shoal_comm_n_rank(comm));
+    if (status == SHOAL_OK)
         status = shoal_arena_open(&e->arena, log);
-    }
     if (status != SHOAL_OK) {
         shoal_engine_close(e);
         return status;

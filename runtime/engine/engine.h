@@ -93,6 +93,11 @@ typedef struct shoal_engine_config {
 
 typedef struct shoal_engine shoal_engine;
 
+/* Bytes of an engine's own buffers on `rank` (with want_rows mostly results on rank 0), for the
+ * memory table: before anything is loaded, without model or comm. Errors: as shoal_engine_open. */
+shoal_status shoal_engine_measure(uint64_t *n_bytes, const shoal_engine_config *config,
+                                  const shoal_spec *spec, int32_t rank, shoal_log *log);
+
 /* Cache slots that rank `rank` gets: n_sequence spread by sequence weight, largest remainder, at
  * least 1 where the weight is > 0. Pure. */
 int32_t shoal_engine_slots(const shoal_engine_config *config, int32_t rank);
@@ -104,7 +109,8 @@ int32_t shoal_engine_token_max(const shoal_engine_config *config);
  */
 int32_t shoal_engine_logit_max(const shoal_engine_config *config);
 
-/* The model is loaded and outlives the engine. Not collective. */
+/* The model is loaded and outlives the engine. Not collective. Errors: USAGE (a placement for
+ * another number of ranks, a limit below 1 or absurdly large), NO_MEMORY. */
 shoal_status shoal_engine_open(shoal_engine **engine, shoal_model *model, shoal_comm *comm,
                                const shoal_engine_config *config, shoal_log *log);
 void shoal_engine_close(shoal_engine *engine); /* accepts NULL */

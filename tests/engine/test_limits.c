@@ -114,12 +114,45 @@ START_TEST(absurd_configs)
 }
 END_TEST
 
+/* Results of all ranks land on rank 0, and only as large as what was announced. */
+START_TEST(measured_memory)
+{
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "test");
+    shoal_spec spec = {.n_vocab = 100000, .n_embd = 1000, .n_moe_layer = 10};
+    spec.router.top_k = 8;
+    weights[0] = 0.0;
+    weights[1] = weights[2] = 1.0;
+    shoal_engine_config config = make_config(3, 8);
+    uint64_t tokens[3], scores[3], rows[3];
+    for (int32_t r = 0; r < 3; r++) {
+        config.want_scores = config.want_rows = false;
+        ck_assert_int_eq(shoal_engine_measure(&tokens[r], &config, &spec, r, &log), SHOAL_OK);
+        config.want_scores = true;
+        ck_assert_int_eq(shoal_engine_measure(&scores[r], &config, &spec, r, &log), SHOAL_OK);
+        config.want_rows = true;
+        ck_assert_int_eq(shoal_engine_measure(&rows[r], &config, &spec, r, &log), SHOAL_OK);
+    }
+    const uint64_t row_bytes = 64 * (uint64_t)(100000 + 1000 + 2 * 10 * 8) * 4;
+    ck_assert_uint_lt(tokens[0], 100000);           /* no sampler without sequences */
+    ck_assert_uint_gt(tokens[1], 100000 * (4 + 8)); /* one sampler */
+    ck_assert_uint_lt(tokens[1], 100000 * 13);
+    ck_assert_uint_lt(scores[1] - tokens[1], 65536);
+    ck_assert_uint_gt(rows[0] - scores[0], 2 * row_bytes - 4096);
+    ck_assert_uint_lt(rows[0] - scores[0], 2 * row_bytes + 65536);
+    ck_assert_uint_lt(rows[1] - scores[1], row_bytes + 262144);
+    config.n_sequence = 0;
+    ck_assert_int_eq(shoal_engine_measure(&rows[0], &config, &spec, 0, &log), SHOAL_USAGE);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, slots_follow_the_weights);
     SHOAL_TEST(suite, slots_add_up);
     SHOAL_TEST(suite, most_rows);
     SHOAL_TEST(suite, absurd_configs);
+    SHOAL_TEST(suite, measured_memory);
 }
 
 SHOAL_TEST_MAIN("engine.limits", add_tests)
