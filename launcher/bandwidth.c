@@ -41,7 +41,7 @@ static void fill_tile(void *arg, int32_t tile, int32_t worker)
     memset((void *)(uintptr_t)(r->buffer + (size_t)tile * TILE_BYTES), tile & 0x7f, TILE_BYTES);
 }
 
-static size_t buffer_bytes(int32_t n_rank_host)
+static size_t choose_bytes(int32_t n_rank_host)
 {
     size_t least = (size_t)256 << 20;
     long cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -56,10 +56,10 @@ static size_t buffer_bytes(int32_t n_rank_host)
     return wanted / TILE_BYTES * TILE_BYTES;
 }
 
-shoal_status shoal_bandwidth_measure(double *gb_per_s, shoal_pool *pool, int32_t n_rank_host,
-                                     shoal_log *log)
+shoal_status shoal_bandwidth_measure(double *gb_per_s, size_t *buffer_bytes, shoal_pool *pool,
+                                     int32_t n_rank_host, shoal_log *log)
 {
-    reading r = {.n_bytes = buffer_bytes(n_rank_host)};
+    reading r = {.n_bytes = choose_bytes(n_rank_host)};
     int32_t n_tile = (int32_t)(r.n_bytes / TILE_BYTES);
     void *buffer = aligned_alloc(4096, r.n_bytes);
     r.buffer = buffer;
@@ -86,6 +86,7 @@ shoal_status shoal_bandwidth_measure(double *gb_per_s, shoal_pool *pool, int32_t
                     (unsigned long long)check);
     free(r.sum);
     free(buffer);
+    *buffer_bytes = r.n_bytes;
     *gb_per_s = (double)r.n_bytes / 1e3 / (double)(best_us > 0 ? best_us : 1);
     return SHOAL_OK;
 }

@@ -200,6 +200,8 @@ static shoal_status read_ahead(batch *b, shoal_session *s)
             break;
         }
         b->n_line++;
+        if (n > 0 && b->text[n - 1] == '\n')
+            n--;
         if (is_blank(b->text, (size_t)n))
             continue;
         shoal_batch_line line;

@@ -79,8 +79,14 @@ static int32_t ranks_on_host(const shoal_session *s)
 static shoal_status measure(shoal_session *s, void *arg)
 {
     (void)arg;
-    return shoal_bandwidth_measure(&s->read_bandwidth_gb_per_s, s->compute.pool, ranks_on_host(s),
-                                   s->log);
+    size_t buffer_bytes;
+    SHOAL_TRY(shoal_bandwidth_measure(&s->read_bandwidth_gb_per_s, &buffer_bytes, s->compute.pool,
+                                      ranks_on_host(s), s->log));
+    char text[SHOAL_BYTES_TEXT];
+    if (s->rank == 0)
+        shoal_log_info(s->log, "read bandwidth of rank 0: %.2f GB/s over a buffer of %s",
+                       s->read_bandwidth_gb_per_s, shoal_bytes_text(text, buffer_bytes));
+    return SHOAL_OK;
 }
 
 static shoal_status submit_all(bench *b, shoal_session *s)
