@@ -13,14 +13,15 @@ void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shar
     *ffn = (shoal_ffn){
         .n_slot_max = n_slot_max,
         .n_batch = n_batch,
-        .n_embd = shard->n_embd,
-        .n_ff = shard->n_ff,
+        .n_embd = shard->shape.n_embd,
+        .n_ff = shard->shape.n_ff,
+        .activation = shard->shape.activation,
         .order = SHOAL_TAKE(arena, n_slot_max, int32_t),
         .offset = SHOAL_TAKE(arena, shard->n_local_max + 1, int32_t),
-        .x = SHOAL_TAKE(arena, n * (size_t)shard->n_embd, float),
-        .gate = SHOAL_TAKE(arena, n * (size_t)shard->n_ff, float),
-        .up = SHOAL_TAKE(arena, n * (size_t)shard->n_ff, float),
-        .y = SHOAL_TAKE(arena, n * (size_t)shard->n_embd, float),
+        .x = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_embd, float),
+        .gate = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_ff, float),
+        .up = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_ff, float),
+        .y = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_embd, float),
         .item = SHOAL_TAKE(arena, 2 * (size_t)shard->n_local_max, shoal_matmul_item),
     };
 }
@@ -99,21 +100,24 @@ static void run_batch(shoal_ffn *ffn, const shoal_shard_layer *layer, const shoa
             continue;
         int64_t at = begin - first;
         const float *x = ffn->x + at * n_embd;
+        const shoal_expert *w = &layer->expert[e];
         ffn->item[n_item++] =
-            (shoal_matmul_item){ffn->gate + at * n_ff, n_ff, &layer->expert[e].gate, x, n_embd, n};
+            (shoal_matmul_item){ffn->gate + at * n_ff, n_ff, &w->gate, x, n_embd, n, w->gate_bias};
         ffn->item[n_item++] =
-            (shoal_matmul_item){ffn->up + at * n_ff, n_ff, &layer->expert[e].up, x, n_embd, n};
+            (shoal_matmul_item){ffn->up + at * n_ff, n_ff, &w->up, x, n_embd, n, w->up_bias};
     }
     shoal_op_matmul_many(compute, ffn->item, n_item);
-    shoal_op_silu_mul(compute, ffn->gate, ffn->gate, ffn->up, (last - first) * n_ff);
+    shoal_op_activate(compute, &ffn->activation, ffn->gate, ffn->gate, ffn->up,
+                      (last - first) * n_ff);
     n_item = 0;
     for (int32_t e = 0; e < layer->n_local; e++) {
         int32_t n = in_batch(&begin, ffn, e, first, last);
         int64_t at = begin - first;
+        const shoal_expert *w = &layer->expert[e];
         if (n > 0)
-            ffn->item[n_item++] =
-                (shoal_matmul_item){ffn->y + at * n_embd,  n_embd, &layer->expert[e].down,
-                                    ffn->gate + at * n_ff, n_ff,   n};
+            ffn->item[n_item++] = (shoal_matmul_item){ffn->y + at * n_embd,  n_embd, &w->down,
+                                                      ffn->gate + at * n_ff, n_ff,   n,
+                                                      w->down_bias};
     }
     shoal_op_matmul_many(compute, ffn->item, n_item);
 }

@@ -1,6 +1,6 @@
-/* The grouped expert MLP: y = down(silu(gate(x)) * up(x)) for all slots (row, expert) of a layer,
- * sorted by expert so that each expert's weights are read once. A slot's result does not depend on
- * the other slots. Layering: experts know kernels and base; rows come as plain arrays. */
+/* The grouped expert MLP: y = down(activation(gate(x), up(x))) for all slots (row, expert) of a
+ * layer, sorted by expert so that each expert's weights are read once. A slot's result does not
+ * depend on the other slots. Layering: experts know kernels and base; rows come as plain arrays. */
 #ifndef SHOAL_EXPERTS_FFN_H
 #define SHOAL_EXPERTS_FFN_H
 
@@ -17,6 +17,7 @@ typedef struct shoal_ffn {
     int32_t n_batch;
     int32_t n_embd;
     int32_t n_ff;
+    shoal_activation activation;
     int32_t *order;          /* [n_slot_max] slots sorted by expert (stable) */
     int32_t *offset;         /* [n_local_max + 1] first sorted position of each local expert */
     float *x;                /* [n_batch, n_embd] gathered rows */

@@ -2,16 +2,26 @@
 
 #include <assert.h>
 
-/* One [n_row, n_col] matrix with its storage; the header is filled where there is one (carving). */
+/* One [n_row, n_col] matrix with its storage. */
 static void carve_matrix(shoal_matrix *w, shoal_arena *arena, shoal_format format, int32_t n_row,
                          int32_t n_col)
 {
     void *data = shoal_arena_take(arena, shoal_matrix_data_bytes(format, n_row, n_col), 1);
     size_t scale_bytes = shoal_matrix_scale_bytes(format, n_row, n_col);
     float *scale = scale_bytes > 0 ? shoal_arena_take(arena, scale_bytes, 1) : NULL;
-    if (w != NULL)
-        *w = (shoal_matrix){
-            .format = format, .n_row = n_row, .n_col = n_col, .data = data, .scale = scale};
+    *w = (shoal_matrix){
+        .format = format, .n_row = n_row, .n_col = n_col, .data = data, .scale = scale};
+}
+
+static void carve_expert(shoal_expert *expert, shoal_arena *arena, const shoal_expert_shape *shape,
+                         const shoal_expert_format *format)
+{
+    carve_matrix(&expert->gate, arena, format->gate, shape->n_ff, shape->n_embd);
+    carve_matrix(&expert->up, arena, format->up, shape->n_ff, shape->n_embd);
+    carve_matrix(&expert->down, arena, format->down, shape->n_embd, shape->n_ff);
+    expert->gate_bias = shape->has_bias ? SHOAL_TAKE(arena, shape->n_ff, float) : NULL;
+    expert->up_bias = shape->has_bias ? SHOAL_TAKE(arena, shape->n_ff, float) : NULL;
+    expert->down_bias = shape->has_bias ? SHOAL_TAKE(arena, shape->n_embd, float) : NULL;
 }
 
 static void fill_index(shoal_shard_layer *layer, const shoal_placement *placement, int32_t l,
@@ -28,7 +38,7 @@ static void fill_index(shoal_shard_layer *layer, const shoal_placement *placemen
 }
 
 void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_placement *placement,
-                       int32_t rank, int32_t n_embd, int32_t n_ff,
+                       int32_t rank, const shoal_expert_shape *shape,
                        const shoal_expert_format *format)
 {
     assert(rank >= 0 && rank < placement->n_rank);
@@ -36,8 +46,7 @@ void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_place
         .rank = rank,
         .n_layer = placement->n_layer,
         .n_expert = placement->n_expert,
-        .n_embd = n_embd,
-        .n_ff = n_ff,
+        .shape = *shape,
         .layer = SHOAL_TAKE(arena, placement->n_layer, shoal_shard_layer),
     };
     bool carving = shard->layer != NULL; /* NULL while measuring */
@@ -51,10 +60,8 @@ void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_place
             .expert = SHOAL_TAKE(arena, n_local, shoal_expert),
         };
         for (int32_t i = 0; i < n_local; i++) {
-            shoal_expert *expert = carving ? &layer.expert[i] : NULL;
-            carve_matrix(carving ? &expert->gate : NULL, arena, format[l].gate, n_ff, n_embd);
-            carve_matrix(carving ? &expert->up : NULL, arena, format[l].up, n_ff, n_embd);
-            carve_matrix(carving ? &expert->down : NULL, arena, format[l].down, n_embd, n_ff);
+            shoal_expert measured;
+            carve_expert(carving ? &layer.expert[i] : &measured, arena, shape, &format[l]);
         }
         if (n_local > shard->n_local_max)
             shard->n_local_max = n_local;

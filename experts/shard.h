@@ -6,13 +6,24 @@
 
 #include "experts/placement.h"
 #include "runtime/base/arena.h"
-#include "runtime/kernels/matrix.h"
+#include "runtime/kernels/ops.h"
 
 typedef struct shoal_expert {
     shoal_matrix gate; /* [n_ff, n_embd] */
     shoal_matrix up;   /* [n_ff, n_embd] */
     shoal_matrix down; /* [n_embd, n_ff] */
+    float *gate_bias;  /* [n_ff]; all NULL if the model has none */
+    float *up_bias;    /* [n_ff] */
+    float *down_bias;  /* [n_embd] */
 } shoal_expert;
+
+/* What all experts of a model have in common. */
+typedef struct shoal_expert_shape {
+    int32_t n_embd;
+    int32_t n_ff;
+    bool has_bias;
+    shoal_activation activation;
+} shoal_expert_shape;
 
 typedef struct shoal_shard_layer {
     int32_t n_local;
@@ -27,8 +38,7 @@ typedef struct shoal_shard {
     int32_t rank;
     int32_t n_layer; /* MoE layers */
     int32_t n_expert;
-    int32_t n_embd;
-    int32_t n_ff;
+    shoal_expert_shape shape;
     int32_t n_local_max;      /* largest n_local over layers */
     shoal_shard_layer *layer; /* [n_layer] */
 } shoal_shard;
@@ -40,10 +50,10 @@ typedef struct shoal_expert_format {
 } shoal_expert_format;
 
 /* Measure or carve (base/arena.h) the shard of `rank`. format: [n_layer]. In the carving run all
- * index arrays and matrix headers are filled; weights are zero until loaded. Index arrays live in
- * the same arena. */
+ * index arrays and matrix headers are filled; weights and biases are zero until loaded. Index
+ * arrays live in the same arena. */
 void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_placement *placement,
-                       int32_t rank, int32_t n_embd, int32_t n_ff,
+                       int32_t rank, const shoal_expert_shape *shape,
                        const shoal_expert_format *format);
 
 #endif

@@ -50,9 +50,16 @@ typedef struct shoal_kernels {
     /* y[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + exp(-z)). y may be gate or up. */
     void (*silu_mul)(float *y, const float *gate, const float *up, int64_t n);
 
+    /* gpt-oss: g = min(gate[i], limit), u = up[i] within [-limit, limit],
+     * y[i] = (u + 1) * (g / (1 + exp(-alpha * g))). y may be gate or up. */
+    void (*swiglu_clamped)(float *y, const float *gate, const float *up, int64_t n, float alpha,
+                           float limit);
+
     /* y[i] += x[i]; y[i] = fma(a, x[i], y[i]). y and x do not overlap. */
     void (*add)(float *y, const float *x, int64_t n);
     void (*axpy)(float *y, float a, const float *x, int64_t n);
+    /* y[i] *= a. */
+    void (*scale)(float *y, float a, int64_t n);
 
     /* In place over one row: x -> softmax(x) (max subtracted; sum in the fixed lane order). */
     void (*softmax)(float *x, int32_t n);
@@ -71,6 +78,8 @@ typedef struct shoal_kernels {
      * lane p; positions p < first[i] or >= last[i] are masked (first/last relative to the block; an
      * empty range changes nothing); then the online softmax update of state[i] and out[i] ([d_v],
      * unnormalised; zero before the first block). q: [n_query, ld_q], out: [n_query, ld_out].
+     * attend_sink, before attend_finish in models that have sinks: one query's state and out as if
+     * a position with this score and a value of 0 were merged after the last block.
      * attend_finish: out = out / denom, one query. */
     void (*attend_tile)(float *k_tile, float *v_tile, const void *cache, size_t row_bytes,
                         shoal_kv_dtype dtype, int32_t n_position, int32_t key0, int32_t d_k,
@@ -79,6 +88,7 @@ typedef struct shoal_kernels {
                          int64_t ld_q, int32_t n_query, const int32_t *first, const int32_t *last,
                          float scale, const float *k_tile, const float *v_tile, int32_t d_k,
                          int32_t d_v);
+    void (*attend_sink)(float *out, shoal_attend_state *state, float sink, int32_t d_v);
     void (*attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v);
 
     /* Wire encodings (rule 2). bf16: round to nearest even. int8: groups of 32 (the last may be

@@ -104,8 +104,7 @@ void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void 
     }
 }
 
-/* 32 columns of one row: 16 bytes in the checkpoint's order to one lane of a group. `low` and
- * `high` are the columns p and p + 16. */
+/* 32 columns of one row: 16 bytes in the checkpoint's order to one lane of a group. */
 static void pack_nibbles(uint8_t *lane, const uint8_t *block)
 {
     enum { HALF = SHOAL_MXFP4_GROUP / 2 };

@@ -58,6 +58,13 @@ static void matmul_tile(void *arg, int32_t tile, int32_t worker)
     int32_t n_token = item->n_token - t0 < g.tokens ? item->n_token - t0 : g.tokens;
     job->kernels->matmul(item->y + t0 * item->ld_y, item->ld_y, item->w, band0, band1,
                          item->x + t0 * item->ld_x, item->ld_x, n_token);
+    if (item->bias == NULL)
+        return;
+    int32_t row0 = band0 * SHOAL_BAND;
+    int32_t n_row = item->w->n_row - row0;
+    n_row = n_row < (band1 - band0) * SHOAL_BAND ? n_row : (band1 - band0) * SHOAL_BAND;
+    for (int32_t t = t0; t < t0 + n_token; t++)
+        job->kernels->add(item->y + t * item->ld_y + row0, item->bias + row0, n_row);
 }
 
 void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item)
@@ -119,27 +126,34 @@ void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const flo
         shoal_pool_run(c->pool, norm_tile, &job, (n_row - 1) / job.rows + 1);
 }
 
-typedef struct silu_job {
+typedef struct activate_job {
     const shoal_kernels *kernels;
+    const shoal_activation *activation;
     float *y;
     const float *gate;
     const float *up;
     int64_t n;
-} silu_job;
+} activate_job;
 
-static void silu_tile(void *arg, int32_t tile, int32_t worker)
+static void activate_tile(void *arg, int32_t tile, int32_t worker)
 {
     (void)worker;
-    const silu_job *job = arg;
+    const activate_job *job = arg;
+    const shoal_activation *a = job->activation;
     int64_t i0 = (int64_t)tile * TILE_ELEMS;
     int64_t n = job->n - i0 < TILE_ELEMS ? job->n - i0 : TILE_ELEMS;
-    job->kernels->silu_mul(job->y + i0, job->gate + i0, job->up + i0, n);
+    if (a->kind == SHOAL_ACTIVATION_SWIGLU_CLAMPED)
+        job->kernels->swiglu_clamped(job->y + i0, job->gate + i0, job->up + i0, n, a->alpha,
+                                     a->limit);
+    else
+        job->kernels->silu_mul(job->y + i0, job->gate + i0, job->up + i0, n);
 }
 
-void shoal_op_silu_mul(const shoal_compute *c, float *y, const float *gate, const float *up,
-                       int64_t n)
+void shoal_op_activate(const shoal_compute *c, const shoal_activation *activation, float *y,
+                       const float *gate, const float *up, int64_t n)
 {
-    silu_job job = {.kernels = c->kernels, .y = y, .gate = gate, .up = up, .n = n};
+    activate_job job = {
+        .kernels = c->kernels, .activation = activation, .y = y, .gate = gate, .up = up, .n = n};
     if (n > 0)
-        shoal_pool_run(c->pool, silu_tile, &job, (int32_t)((n - 1) / TILE_ELEMS + 1));
+        shoal_pool_run(c->pool, activate_tile, &job, (int32_t)((n - 1) / TILE_ELEMS + 1));
 }

@@ -17,7 +17,7 @@ void shoal_op_matmul(const shoal_compute *c, float *y, int64_t ld_y, const shoal
                      const float *x, int64_t ld_x, int32_t n_token);
 
 /* Several independent products in one job (gate and up; the heads of MLA; the experts of a layer).
- */
+ * The bias is added to the finished sums. */
 typedef struct shoal_matmul_item {
     float *y;
     int64_t ld_y;
@@ -25,6 +25,7 @@ typedef struct shoal_matmul_item {
     const float *x;
     int64_t ld_x;
     int32_t n_token;
+    const float *bias; /* [w->n_row] or NULL */
 } shoal_matmul_item;
 void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item);
 
@@ -32,8 +33,19 @@ void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item,
 void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const float *x, int64_t ld_x,
                        const float *weight, int32_t n_row, int32_t n_col, float eps);
 
-/* y[i] = silu(gate[i]) * up[i] over n elements. */
-void shoal_op_silu_mul(const shoal_compute *c, float *y, const float *gate, const float *up,
-                       int64_t n);
+/* What stands between an MLP's two halves. Zeroed: silu(gate) * up. */
+typedef enum shoal_activation_kind {
+    SHOAL_ACTIVATION_SILU,
+    SHOAL_ACTIVATION_SWIGLU_CLAMPED, /* gpt-oss, see kernels.h */
+} shoal_activation_kind;
+
+typedef struct shoal_activation {
+    shoal_activation_kind kind;
+    float alpha, limit; /* SWIGLU_CLAMPED */
+} shoal_activation;
+
+/* y[i] = activation(gate[i], up[i]) over n elements; y may be gate or up. */
+void shoal_op_activate(const shoal_compute *c, const shoal_activation *activation, float *y,
+                       const float *gate, const float *up, int64_t n);
 
 #endif

@@ -35,9 +35,9 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
     int32_t n = in->n_token;
 
     const shoal_matmul_item item[3] = {
-        {step->q, q_width, &w->q, step->h, s->n_embd, n},
-        {step->kv, kv_width, &w->k, step->h, s->n_embd, n},
-        {step->kv + k_width, kv_width, &w->v, step->h, s->n_embd, n},
+        {step->q, q_width, &w->q, step->h, s->n_embd, n, NULL},
+        {step->kv, kv_width, &w->k, step->h, s->n_embd, n, NULL},
+        {step->kv + k_width, kv_width, &w->v, step->h, s->n_embd, n, NULL},
     };
     shoal_op_matmul_many(&model->compute, item, 3);
     norm_and_rotate(model, step->q, q_width, a->n_head, w->q_norm, n);

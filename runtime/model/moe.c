@@ -10,11 +10,12 @@ void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights
     shoal_step *step = &model->step;
     int32_t n_embd = model->spec->n_embd, n_ff = weights->gate.n_row;
     const shoal_matmul_item item[2] = {
-        {step->gate, n_ff, &weights->gate, h, n_embd, n_token},
-        {step->up, n_ff, &weights->up, h, n_embd, n_token},
+        {step->gate, n_ff, &weights->gate, h, n_embd, n_token, NULL},
+        {step->up, n_ff, &weights->up, h, n_embd, n_token, NULL},
     };
     shoal_op_matmul_many(&model->compute, item, 2);
-    shoal_op_silu_mul(&model->compute, step->gate, step->gate, step->up, (int64_t)n_token * n_ff);
+    shoal_op_activate(&model->compute, &model->spec->activation, step->gate, step->gate, step->up,
+                      (int64_t)n_token * n_ff);
     shoal_op_matmul(&model->compute, out, n_embd, &weights->down, step->gate, n_ff, n_token);
 }
 

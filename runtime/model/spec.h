@@ -7,6 +7,7 @@
 
 #include "experts/router.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/kernels/ops.h"
 
 #define SHOAL_MAX_LAYER 1024
 #define SHOAL_MAX_EOS   16
@@ -49,8 +50,9 @@ typedef struct shoal_spec {
     bool router_bias_for_select; /* e_score_correction_bias */
     int32_t n_ff_dense;          /* inner size of a dense layer's MLP */
     int32_t n_ff_expert;
-    int32_t n_ff_shared; /* 0: no shared experts */
-    bool *is_moe;        /* [n_layer] */
+    int32_t n_ff_shared;         /* 0: no shared experts */
+    shoal_activation activation; /* of every MLP; zeroed: SiLU */
+    bool *is_moe;                /* [n_layer] */
     int32_t n_moe_layer;
     int32_t n_mtp_layer; /* multi-token-prediction layers at index n_layer..: recognised */
     int32_t n_eos;

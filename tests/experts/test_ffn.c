@@ -7,13 +7,16 @@
 #include <string.h>
 
 enum {
-    N_LAYER = 2,
+    N_LAYER = 3,
     N_EXPERT = 7,
-    N_EMBD = 72,
-    N_FF = 40,
+    N_EMBD = 96,
+    N_FF = 64,
     N_ROW = 12,
     N_SLOT = SHOAL_FFN_BATCH + 77, /* more than one batch */
 };
+
+#define ALPHA 1.702f
+#define LIMIT 0.9f
 
 static uint64_t state_ = 3;
 
@@ -32,12 +35,30 @@ typedef struct fixture {
     shoal_log log;
     shoal_placement placement;
     shoal_arena arena;
+    shoal_expert_shape shape;
     shoal_shard shard;
     shoal_ffn ffn;
     shoal_compute compute;
     float row[N_ROW * N_EMBD];
     int32_t slot_row[N_SLOT], slot_expert[N_SLOT];
 } fixture;
+
+static void fill_mxfp4(shoal_matrix *w)
+{
+    static uint8_t blocks[N_EMBD * N_EMBD / 2], scales[N_EMBD * N_EMBD / 32];
+    int32_t n = w->n_row * w->n_col;
+    for (int32_t i = 0; i < n / 2; i++)
+        blocks[i] = (uint8_t)draw(256);
+    for (int32_t i = 0; i < n / 32; i++)
+        scales[i] = (uint8_t)(122 + draw(3)); /* at most 6 / 8 */
+    shoal_matrix_pack_mxfp4(w, 0, w->n_row, blocks, scales);
+}
+
+static void fill_bias(float *bias, int32_t n)
+{
+    for (int32_t i = 0; bias != NULL && i < n; i++)
+        bias[i] = (float)uniform();
+}
 
 static void fill_matrix(shoal_matrix *w)
 {
@@ -47,6 +68,10 @@ static void fill_matrix(shoal_matrix *w)
         f32[i] = (float)(uniform() * 0.3);
         bf16[i] = shoal_f32_to_bf16(f32[i]);
     }
+    if (w->format == SHOAL_FORMAT_MXFP4) {
+        fill_mxfp4(w);
+        return;
+    }
     shoal_matrix_pack(w, 0, w->n_row, w->format == SHOAL_FORMAT_F32 ? (void *)f32 : (void *)bf16);
 }
 
@@ -54,14 +79,19 @@ static void carve(fixture *f)
 {
     const shoal_expert_format format[N_LAYER] = {
         {SHOAL_FORMAT_F32, SHOAL_FORMAT_F32, SHOAL_FORMAT_F32},
-        {SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16}};
-    shoal_shard_carve(&f->shard, &f->arena, &f->placement, 0, N_EMBD, N_FF, format);
+        {SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16},
+        {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4}};
+    shoal_shard_carve(&f->shard, &f->arena, &f->placement, 0, &f->shape, format);
     shoal_ffn_carve(&f->ffn, &f->arena, &f->shard, N_SLOT);
 }
 
-static void open_fixture(fixture *f, int32_t n_thread)
+/* As gpt-oss: biases, the clamped activation with a limit that is reached. */
+static void open_fixture(fixture *f, int32_t n_thread, bool gpt_oss)
 {
     state_ = 3;
+    f->shape = (shoal_expert_shape){.n_embd = N_EMBD, .n_ff = N_FF, .has_bias = gpt_oss};
+    if (gpt_oss)
+        f->shape.activation = (shoal_activation){SHOAL_ACTIVATION_SWIGLU_CLAMPED, ALPHA, LIMIT};
     shoal_log_init(&f->log, NULL, 0, "test");
     ck_assert_int_eq(
         shoal_placement_open(&f->placement, N_LAYER, N_EXPERT, 1, 1, NULL, NULL, &f->log),
@@ -77,6 +107,9 @@ static void open_fixture(fixture *f, int32_t n_thread)
             fill_matrix(&f->shard.layer[l].expert[e].gate);
             fill_matrix(&f->shard.layer[l].expert[e].up);
             fill_matrix(&f->shard.layer[l].expert[e].down);
+            fill_bias(f->shard.layer[l].expert[e].gate_bias, N_FF);
+            fill_bias(f->shard.layer[l].expert[e].up_bias, N_FF);
+            fill_bias(f->shard.layer[l].expert[e].down_bias, N_EMBD);
         }
     }
     for (int32_t i = 0; i < N_ROW * N_EMBD; i++)
@@ -95,50 +128,67 @@ static void close_fixture(fixture *f)
     shoal_placement_close(&f->placement);
 }
 
-static void oracle(double *y, const shoal_expert *expert, const float *x)
+static double activate(const shoal_activation *a, double gate, double up)
 {
+    if (a->kind == SHOAL_ACTIVATION_SILU)
+        return gate / (1 + exp(-gate)) * up;
+    gate = fmin(gate, (double)LIMIT);
+    up = fmax(fmin(up, (double)LIMIT), (double)-LIMIT);
+    return (up + 1) * gate / (1 + exp(-(double)ALPHA * gate));
+}
+
+static void oracle(double *y, const shoal_shard *shard, const shoal_expert *expert, const float *x)
+{
+    bool has_bias = shard->shape.has_bias;
     double hidden[N_FF];
     for (int32_t i = 0; i < N_FF; i++) {
-        double gate = 0, up = 0;
+        double gate = has_bias ? (double)expert->gate_bias[i] : 0;
+        double up = has_bias ? (double)expert->up_bias[i] : 0;
         for (int32_t c = 0; c < N_EMBD; c++) {
             gate += (double)shoal_matrix_at(&expert->gate, i, c) * (double)x[c];
             up += (double)shoal_matrix_at(&expert->up, i, c) * (double)x[c];
         }
-        hidden[i] = gate / (1 + exp(-gate)) * up;
+        hidden[i] = activate(&shard->shape.activation, gate, up);
     }
     for (int32_t r = 0; r < N_EMBD; r++) {
-        y[r] = 0;
+        y[r] = has_bias ? (double)expert->down_bias[r] : 0;
         for (int32_t i = 0; i < N_FF; i++)
             y[r] += (double)shoal_matrix_at(&expert->down, r, i) * hidden[i];
     }
 }
 
-START_TEST(test_against_dense_oracle)
+static void check_against_oracle(bool gpt_oss)
 {
     static fixture f;
     static float done[N_SLOT * N_EMBD];
-    open_fixture(&f, 1);
+    open_fixture(&f, 1, gpt_oss);
     for (int32_t l = 0; l < N_LAYER; l++) {
         shoal_experts_forward(done, &f.ffn, &f.shard, &f.compute, l, f.row, f.slot_row,
                               f.slot_expert, N_SLOT);
         for (int32_t i = 0; i < N_SLOT; i++) {
             double want[N_EMBD];
-            oracle(want, &f.shard.layer[l].expert[f.slot_expert[i]],
+            oracle(want, &f.shard, &f.shard.layer[l].expert[f.slot_expert[i]],
                    f.row + f.slot_row[i] * N_EMBD);
             for (int32_t c = 0; c < N_EMBD; c++)
-                ck_assert_float_eq_tol(done[i * N_EMBD + c], (float)want[c], 2e-5f);
+                ck_assert_float_eq_tol(done[i * N_EMBD + c], (float)want[c], 1e-4f);
         }
     }
     close_fixture(&f);
 }
+
+START_TEST(test_against_dense_oracle)
+{
+    check_against_oracle(false);
+    check_against_oracle(true);
+}
 END_TEST
 
-START_TEST(test_bits_do_not_depend_on_company)
+static void check_company(bool gpt_oss)
 {
     static fixture f, g;
     static float all[N_SLOT * N_EMBD], other[N_SLOT * N_EMBD];
-    open_fixture(&f, 1);
-    open_fixture(&g, 3);
+    open_fixture(&f, 1, gpt_oss);
+    open_fixture(&g, 3, gpt_oss);
     shoal_experts_forward(all, &f.ffn, &f.shard, &f.compute, 1, f.row, f.slot_row, f.slot_expert,
                           N_SLOT);
     /* other threads */
@@ -165,13 +215,19 @@ START_TEST(test_bits_do_not_depend_on_company)
     close_fixture(&f);
     close_fixture(&g);
 }
+
+START_TEST(test_bits_do_not_depend_on_company)
+{
+    check_company(false);
+    check_company(true);
+}
 END_TEST
 
 START_TEST(test_no_slot_and_one_busy_expert)
 {
     static fixture f;
     static float done[N_SLOT * N_EMBD], alone[N_EMBD];
-    open_fixture(&f, 2);
+    open_fixture(&f, 2, false);
     done[0] = 17;
     shoal_experts_forward(done, &f.ffn, &f.shard, &f.compute, 0, f.row, f.slot_row, f.slot_expert,
                           0);

@@ -4,12 +4,13 @@
 
 #include <string.h>
 
-enum { N_LAYER = 3, N_EXPERT = 10, N_RANK = 4, N_EMBD = 40, N_FF = 24 };
+enum { N_LAYER = 4, N_EXPERT = 10, N_RANK = 4, N_EMBD = 64, N_FF = 32 };
 
 static const shoal_expert_format format_[N_LAYER] = {
     {SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16},
     {SHOAL_FORMAT_FP8_BLOCK, SHOAL_FORMAT_FP8_BLOCK, SHOAL_FORMAT_BF16},
     {SHOAL_FORMAT_F32, SHOAL_FORMAT_F16, SHOAL_FORMAT_FP8_BLOCK},
+    {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4},
 };
 
 static void check_matrix(const shoal_matrix *w, shoal_format format, int32_t n_row, int32_t n_col)
@@ -24,6 +25,18 @@ static void check_matrix(const shoal_matrix *w, shoal_format format, int32_t n_r
         memset(w->scale, 0x22, shoal_matrix_scale_bytes(format, n_row, n_col));
 }
 
+/* Present and writable together, or absent together. */
+static void check_biases(const shoal_expert *expert, bool has_bias)
+{
+    ck_assert((expert->gate_bias != NULL) == has_bias);
+    ck_assert((expert->up_bias != NULL) == has_bias);
+    ck_assert((expert->down_bias != NULL) == has_bias);
+    for (int32_t i = 0; has_bias && i < N_FF; i++)
+        expert->gate_bias[i] = expert->up_bias[i] = 1;
+    for (int32_t i = 0; has_bias && i < N_EMBD; i++)
+        expert->down_bias[i] = 1;
+}
+
 static void check_layer(const shoal_shard *shard, const shoal_placement *p, int32_t l)
 {
     const shoal_shard_layer *layer = &shard->layer[l];
@@ -35,6 +48,7 @@ static void check_layer(const shoal_shard *shard, const shoal_placement *p, int3
         check_matrix(&layer->expert[i].gate, format_[l].gate, N_FF, N_EMBD);
         check_matrix(&layer->expert[i].up, format_[l].up, N_FF, N_EMBD);
         check_matrix(&layer->expert[i].down, format_[l].down, N_EMBD, N_FF);
+        check_biases(&layer->expert[i], shard->shape.has_bias);
     }
     for (int32_t e = 0; e < N_EXPERT; e++) {
         int32_t owner = shoal_placement_owner(p, l, e);
@@ -55,12 +69,13 @@ START_TEST(test_shards_of_all_ranks)
     ck_assert_int_eq(shoal_placement_open(&p, N_LAYER, N_EXPERT, 1, N_RANK, weight, NULL, &log),
                      SHOAL_OK);
     for (int32_t rank = 0; rank < N_RANK; rank++) {
+        const shoal_expert_shape shape = {.n_embd = N_EMBD, .n_ff = N_FF, .has_bias = rank == 2};
         shoal_arena arena;
         shoal_shard measured, shard;
         shoal_arena_measure(&arena, "model");
-        shoal_shard_carve(&measured, &arena, &p, rank, N_EMBD, N_FF, format_);
+        shoal_shard_carve(&measured, &arena, &p, rank, &shape, format_);
         ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
-        shoal_shard_carve(&shard, &arena, &p, rank, N_EMBD, N_FF, format_);
+        shoal_shard_carve(&shard, &arena, &p, rank, &shape, format_);
         ck_assert_int_eq(measured.n_local_max, shard.n_local_max);
         ck_assert((shard.n_local_max == 0) == (rank == 1)); /* weight 0: no expert */
         for (int32_t l = 0; l < N_LAYER; l++)

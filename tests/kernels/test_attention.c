@@ -244,12 +244,69 @@ START_TEST(invisible_positions_may_be_nan)
 }
 END_TEST
 
+/* A sink is a position with this score whose value is 0: the numbers of attention over one more
+ * block that holds just that. */
+START_TEST(sinks)
+{
+    variants v = all_variants();
+    enum { D = 21 };
+    static const float sink[] = {-200, -3, 0.25f, 2, 150};
+    float *k_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    float *k_none = floats(SHOAL_ATTEND_BLOCK * D);
+    float *v_none = floats(SHOAL_ATTEND_BLOCK * D);
+    for (int32_t n_position = 0; n_position <= 40; n_position += 20) {
+        for (size_t j = 0; j < sizeof sink / sizeof sink[0]; j++) {
+            source s = {(uint64_t)n_position + j};
+            float q[D], out[D], want[D], first_out[D];
+            fill(q, D, &s);
+            fill(k_tile, SHOAL_ATTEND_BLOCK * D, &s);
+            fill(v_tile, SHOAL_ATTEND_BLOCK * D, &s);
+            q[0] = 1; /* the score of the extra block's position is its first value */
+            k_none[0] = sink[j];
+            const int32_t first = 0, last = n_position, one = 1;
+            for (int32_t i = 0; i < v.n; i++) {
+                const shoal_kernels *k = v.kernels[i];
+                shoal_attend_state state = {-INFINITY, 0}, other = {-INFINITY, 0};
+                memset(out, 0, sizeof out);
+                memset(want, 0, sizeof want);
+                k->attend_block(out, D, &state, q, D, 1, &first, &last, 1, k_tile, v_tile, D, D);
+                k->attend_block(want, D, &other, q, D, 1, &first, &last, 1, k_tile, v_tile, D, D);
+                k->attend_block(want, D, &other, q, D, 1, &first, &one, 1, k_none, v_none, D, D);
+                k->attend_sink(out, &state, sink[j], D);
+                ck_assert(same_bits(state.max, other.max) && same_bits(state.denom, other.denom));
+                for (int32_t d = 0; d < D; d++)
+                    ck_assert(out[d] == want[d]); /* but for the sign of a zero */
+                k->attend_finish(out, &state, D);
+                if (i == 0)
+                    memcpy(first_out, out, sizeof out);
+                ASSERT_SAME(k, out, first_out, D);
+            }
+            double sum = exp((double)sink[j]), value = 0;
+            for (int32_t p = 0; p < n_position; p++) {
+                double score = 0;
+                for (int32_t c = 0; c < D; c++)
+                    score += (double)q[c] * (double)k_tile[(p / 16 * D + c) * 16 + p % 16];
+                sum += exp(score);
+                value += exp(score) * (double)v_tile[p * D];
+            }
+            ck_assert_double_eq_tol((double)out[0], value / sum, 2e-6);
+        }
+    }
+    free(v_none);
+    free(k_none);
+    free(v_tile);
+    free(k_tile);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, grouped_heads_with_causal_ranges);
     SHOAL_TEST(suite, windows);
     SHOAL_TEST(suite, overlapping_keys_and_values);
     SHOAL_TEST(suite, a_masked_block_changes_nothing);
+    SHOAL_TEST(suite, sinks);
     SHOAL_TEST(suite, invisible_positions_may_be_nan);
 }
 

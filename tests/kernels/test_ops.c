@@ -56,7 +56,8 @@ START_TEST(matmul_does_not_depend_on_threads)
 }
 END_TEST
 
-/* As the experts of a layer: equal shapes, unequal and empty row counts, every format. */
+/* As the experts of a layer: equal shapes, unequal and empty row counts, every format; biases on
+ * some. */
 START_TEST(many_products_in_one_job)
 {
     enum { N_ITEM = 9, N_ROW = 70, N_COL = 288, MAX_TOKEN = 40 };
@@ -66,6 +67,8 @@ START_TEST(many_products_in_one_job)
     source s = {11};
     shoal_matrix w[N_ITEM];
     shoal_matmul_item item[N_ITEM];
+    float bias[N_ROW];
+    fill(bias, N_ROW, &s);
     float *x = floats(MAX_TOKEN * N_COL);
     float *y = floats(N_ITEM * MAX_TOKEN * N_ROW);
     float *want = floats(N_ITEM * MAX_TOKEN * N_ROW);
@@ -77,9 +80,14 @@ START_TEST(many_products_in_one_job)
                                       .w = &w[i],
                                       .x = x,
                                       .ld_x = N_COL,
-                                      .n_token = n_token[i]};
+                                      .n_token = n_token[i],
+                                      .bias = i % 3 == 0 ? NULL : bias};
         f.kernels->matmul(want + i * MAX_TOKEN * N_ROW, N_ROW, &w[i], 0, shoal_matrix_n_band(&w[i]),
                           x, N_COL, n_token[i]);
+        for (int32_t t = 0; item[i].bias != NULL && t < n_token[i]; t++) {
+            for (int32_t r = 0; r < N_ROW; r++)
+                want[(i * MAX_TOKEN + t) * N_ROW + r] += bias[r];
+        }
     }
     for (int32_t i = 0; i < N_POOL; i++) {
         memset(y, 0, N_ITEM * MAX_TOKEN * N_ROW * sizeof(float));
@@ -96,7 +104,7 @@ START_TEST(many_products_in_one_job)
 }
 END_TEST
 
-START_TEST(norm_and_silu_do_not_depend_on_threads)
+START_TEST(norm_and_activation_do_not_depend_on_threads)
 {
     enum { N_ROW = 37, N_COL = 1100, LD = 1111 };
     fixture f;
@@ -107,22 +115,29 @@ START_TEST(norm_and_silu_do_not_depend_on_threads)
     float *y = floats(N_ROW * LD);
     float *norm = floats(N_ROW * LD);
     float *silu = floats(N_ROW * LD);
+    float *clamped = floats(N_ROW * LD);
+    const shoal_activation none = {0};
+    const shoal_activation clamp = {SHOAL_ACTIVATION_SWIGLU_CLAMPED, 1.5f, 0.25f};
     fill(x, N_ROW * LD, &s);
     fill(up, N_ROW * LD, &s);
     memcpy(norm, x, N_ROW * LD * sizeof(float));
     for (int32_t r = 0; r < N_ROW; r++)
         f.kernels->rms_norm(norm + r * LD, x + r * LD, up, N_COL, 1e-5f);
     f.kernels->silu_mul(silu, x, up, N_ROW * LD);
+    f.kernels->swiglu_clamped(clamped, x, up, N_ROW * LD, 1.5f, 0.25f);
     for (int32_t i = 0; i < N_POOL; i++) {
         memcpy(y, x, N_ROW * LD * sizeof(float));
         shoal_op_rms_norm(&f.compute[i], y, LD, y, LD, up, N_ROW, N_COL, 1e-5f);
         ASSERT_SAME(f.kernels, y, norm, N_ROW * LD);
-        shoal_op_silu_mul(&f.compute[i], y, x, up, N_ROW * LD);
+        shoal_op_activate(&f.compute[i], &clamp, y, x, up, N_ROW * LD);
+        ASSERT_SAME(f.kernels, y, clamped, N_ROW * LD);
+        shoal_op_activate(&f.compute[i], &none, y, x, up, N_ROW * LD);
         ASSERT_SAME(f.kernels, y, silu, N_ROW * LD);
         shoal_op_rms_norm(&f.compute[i], y, LD, y, LD, up, 0, N_COL, 1e-5f);
-        shoal_op_silu_mul(&f.compute[i], y, x, up, 0);
+        shoal_op_activate(&f.compute[i], &none, y, x, up, 0);
         ASSERT_SAME(f.kernels, y, silu, N_ROW * LD);
     }
+    free(clamped);
     free(silu);
     free(norm);
     free(y);
@@ -136,7 +151,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, matmul_does_not_depend_on_threads);
     SHOAL_TEST(suite, many_products_in_one_job);
-    SHOAL_TEST(suite, norm_and_silu_do_not_depend_on_threads);
+    SHOAL_TEST(suite, norm_and_activation_do_not_depend_on_threads);
 }
 
 SHOAL_TEST_MAIN("kernels.ops", add_tests)

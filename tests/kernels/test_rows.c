@@ -150,6 +150,47 @@ START_TEST(silu_and_sigmoid_are_near_double)
 }
 END_TEST
 
+START_TEST(swiglu_clamped_is_near_double)
+{
+    variants v = all_variants();
+    source s = {16};
+    const double alpha = 1.702, limit = 7;
+    float gate[MAX_LENGTH], up[MAX_LENGTH], y[MAX_LENGTH], want[MAX_LENGTH];
+    for (int32_t j = 0; j < N_LENGTH; j++) {
+        int32_t n = length[j];
+        for (int32_t i = 0; i < n; i++) {
+            gate[i] = draw_float(&s) * (i % 2 == 0 ? 3.0f : 60.0f);
+            up[i] = draw_float(&s) * (i % 3 == 0 ? 14.0f : 5.0f);
+        }
+        v.kernels[0]->swiglu_clamped(want, gate, up, n, (float)alpha, (float)limit);
+        for (int32_t i = 0; i < n; i++) {
+            double g = fmin((double)gate[i], limit);
+            double u = fmax(fmin((double)up[i], limit), -limit);
+            double exact = (u + 1) * (g / (1 + exp(-alpha * g)));
+            double tolerance = 1e-6 * (1 + fabs(alpha * g)) * (fabs(exact) + fabs(g) * 1e-7);
+            ck_assert_double_le(fabs((double)want[i] - exact), tolerance + 1e-36);
+        }
+        for (int32_t i = 0; i < v.n; i++) {
+            v.kernels[i]->swiglu_clamped(y, gate, up, n, (float)alpha, (float)limit);
+            ASSERT_SAME(v.kernels[i], y, want, n);
+            memcpy(y, up, sizeof y);
+            v.kernels[i]->swiglu_clamped(y, gate, y, n, (float)alpha, (float)limit);
+            ASSERT_SAME(v.kernels[i], y, want, n);
+        }
+    }
+    const float edge_gate[] = {7, 8, INFINITY, -INFINITY, 0, -0.0f, 1e30f, -1e30f};
+    const float edge_up[] = {-7, -8, INFINITY, 3, -INFINITY, 2, 1e30f, -1e30f};
+    for (int32_t i = 0; i < v.n; i++) {
+        float seven, edge[8];
+        v.kernels[i]->swiglu_clamped(edge, edge_gate, edge_up, 8, (float)alpha, (float)limit);
+        v.kernels[i]->swiglu_clamped(&seven, &edge_gate[0], &edge_gate[0], 1, (float)alpha, 7);
+        ck_assert(edge[0] == edge[1] && edge[2] == seven && edge[6] == seven);
+        ck_assert(isnan(edge[3])); /* -infinity / infinity, as in the reference class */
+        ck_assert(edge[4] == 0.0f && edge[5] == 0.0f && edge[7] == 0.0f);
+    }
+}
+END_TEST
+
 START_TEST(add_and_axpy)
 {
     variants v = all_variants();
@@ -223,7 +264,7 @@ START_TEST(extreme_rows_have_the_same_bits)
 {
     variants v = all_variants();
     source s = {9};
-    float x[MAX_LENGTH], up[MAX_LENGTH], y[5][MAX_LENGTH], want[5][MAX_LENGTH];
+    float x[MAX_LENGTH], up[MAX_LENGTH], y[6][MAX_LENGTH], want[6][MAX_LENGTH];
     for (int32_t round = 0; round < 50; round++) {
         for (int32_t i = 0; i < MAX_LENGTH; i++) {
             x[i] = draw_any(&s);
@@ -231,14 +272,15 @@ START_TEST(extreme_rows_have_the_same_bits)
         }
         for (int32_t i = 0; i < v.n; i++) {
             float(*row)[MAX_LENGTH] = i == 0 ? want : y;
-            for (int32_t j = 0; j < 5; j++)
+            for (int32_t j = 0; j < 6; j++)
                 memcpy(row[j], x, sizeof x);
             v.kernels[i]->rms_norm(row[0], row[0], up, MAX_LENGTH, 0x1p-100f);
             v.kernels[i]->softmax(row[1], MAX_LENGTH);
             v.kernels[i]->sigmoid(row[2], MAX_LENGTH);
             v.kernels[i]->silu_mul(row[3], row[3], up, MAX_LENGTH);
             v.kernels[i]->rope_half(row[4], up, x, 1002);
-            for (int32_t j = 0; j < 5; j++)
+            v.kernels[i]->swiglu_clamped(row[5], up, row[5], MAX_LENGTH, 1.702f, 7);
+            for (int32_t j = 0; j < 6; j++)
                 ASSERT_SAME(v.kernels[i], row[j], want[j], MAX_LENGTH);
         }
     }
@@ -251,6 +293,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, rms_norm_is_near_double);
     SHOAL_TEST(suite, rope_turns_pairs);
     SHOAL_TEST(suite, silu_and_sigmoid_are_near_double);
+    SHOAL_TEST(suite, swiglu_clamped_is_near_double);
     SHOAL_TEST(suite, add_and_axpy);
     SHOAL_TEST(suite, softmax_and_log_sum_exp_are_near_double);
     SHOAL_TEST(suite, extreme_rows_have_the_same_bits);

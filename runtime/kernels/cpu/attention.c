@@ -120,6 +120,16 @@ void SHOAL_FN(attend_block)(float *out, int64_t ld_out, shoal_attend_state *stat
     }
 }
 
+void SHOAL_FN(attend_sink)(float *out, shoal_attend_state *state, float sink, int32_t d_v)
+{
+    float max = state->max < sink ? sink : state->max;
+    float shrink = shoal__exp(state->max - max);
+    state->denom = fmaf(state->denom, shrink, shoal__exp(sink - max));
+    state->max = max;
+    for (int32_t d = 0; d < d_v; d++)
+        out[d] *= shrink;
+}
+
 void SHOAL_FN(attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v)
 {
     for (int32_t d = 0; d < d_v; d++)

@@ -66,6 +66,14 @@ SHOAL_INLINE float shoal__silu(float x)
     return x / (1.0f + shoal__exp(-x));
 }
 
+SHOAL_INLINE float shoal__swiglu_clamped(float gate, float up, float alpha, float limit)
+{
+    float g = limit < gate ? limit : gate;
+    float u = limit < up ? limit : up;
+    u = u < -limit ? -limit : u;
+    return (u + 1.0f) * (g / (1.0f + shoal__exp(-(alpha * g))));
+}
+
 SHOAL_INLINE float shoal__from_bf16(uint16_t x)
 {
     return shoal__float((uint32_t)x << 16);

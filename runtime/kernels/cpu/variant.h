@@ -24,9 +24,12 @@ void SHOAL_FN(rms_norm)(float *y, const float *x, const float *weight, int32_t n
 void SHOAL_FN(rope_half)(float *x, const float *cos, const float *sin, int32_t n_rot);
 void SHOAL_FN(rope_interleaved)(float *x, const float *cos, const float *sin, int32_t n_rot);
 void SHOAL_FN(silu_mul)(float *y, const float *gate, const float *up, int64_t n);
+void SHOAL_FN(swiglu_clamped)(float *y, const float *gate, const float *up, int64_t n, float alpha,
+                              float limit);
 void SHOAL_FN(sigmoid)(float *x, int64_t n);
 void SHOAL_FN(add)(float *y, const float *x, int64_t n);
 void SHOAL_FN(axpy)(float *y, float a, const float *x, int64_t n);
+void SHOAL_FN(scale)(float *y, float a, int64_t n);
 void SHOAL_FN(softmax)(float *x, int32_t n);
 double SHOAL_FN(log_sum_exp)(const float *x, int32_t n);
 void SHOAL_FN(attend_tile)(float *k_tile, float *v_tile, const void *cache, size_t row_bytes,
@@ -36,6 +39,7 @@ void SHOAL_FN(attend_block)(float *out, int64_t ld_out, shoal_attend_state *stat
                             int64_t ld_q, int32_t n_query, const int32_t *first,
                             const int32_t *last, float scale, const float *k_tile,
                             const float *v_tile, int32_t d_k, int32_t d_v);
+void SHOAL_FN(attend_sink)(float *out, shoal_attend_state *state, float sink, int32_t d_v);
 void SHOAL_FN(attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v);
 void SHOAL_FN(to_bf16)(uint16_t *y, const float *x, int64_t n);
 void SHOAL_FN(from_bf16)(float *y, const uint16_t *x, int64_t n);
