@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""A golden family at 1, 2, 3, 4 and 7 ranks: logits in tolerance, router choices and greedy ids equal, the same bytes at every
+rank count, in both --math modes; `reduced` within a tolerance; each rank reads about 1/N of the expert bytes."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+from shoal_test import ShoalTest, golden, golden_expected, ids_text, main, need_mpirun, read_safetensors, shoal  # noqa: E402
+
+NAME = sys.argv.pop(1)
+RANKS = [0, 2, 3, 4, 7]
+EXPECTED = golden_expected(NAME)
+TENSORS = read_safetensors(golden(NAME, "expected.safetensors"))
+PROMPT = ids_text(EXPECTED["prompt_ids"])
+
+
+class Golden(ShoalTest):
+    def logits(self, np, *options):
+        run = shoal("logits", golden(NAME), "--ids", PROMPT, "--output", self.path("out.safetensors"), *options, np=np)
+        self.expect(run, 0)
+        return read_safetensors(self.path("out.safetensors"))
+
+    def generate(self, np, *options):
+        run = shoal("generate", golden(NAME), "--json", *options, np=np)
+        self.expect(run, 0)
+        return run.json
+
+    def assertClose(self, got, want, tolerance):
+        self.assertEqual(len(got), len(want))
+        worst = max(abs(a - b) for a, b in zip(got, want))
+        self.assertLessEqual(worst, tolerance * max(abs(x) for x in want))
+
+    def assertSameRouting(self, out):
+        shape, expert = out["topk_expert"]
+        _, weight = out["topk_weight"]
+        want_shape, want_expert = TENSORS["router_topk_idx"]
+        _, want_weight = TENSORS["router_topk_weight"]
+        self.assertEqual(shape, want_shape)
+        k = shape[2]
+        for row in range(0, len(expert), k):  # the golden lists experts ascending, ours are in the order chosen
+            chosen = sorted(zip(expert[row:row + k], weight[row:row + k]))
+            self.assertEqual(tuple(e for e, _ in chosen), want_expert[row:row + k])
+            for (_, w), want in zip(chosen, want_weight[row:row + k]):
+                self.assertAlmostEqual(w, want, delta=1e-3)
+
+    def test_conformance(self):
+        for np in RANKS:
+            with self.subTest(np=np):
+                out = self.logits(np, "--math", "f32")
+                self.assertClose(out["logits"][1], TENSORS["prompt_logits"][1], 2e-3)
+                self.assertClose(out["final_hidden"][1], TENSORS["final_hidden"][1], 2e-3)
+                self.assertSameRouting(out)
+
+    def test_greedy(self):
+        for np in RANKS:
+            with self.subTest(np=np):
+                out = self.generate(np, "--prompt-ids", PROMPT, "--max-tokens", len(EXPECTED["greedy_ids"]), "--math", "f32",
+                                    "--ignore-eos")
+                self.assertEqual(out["ids"], EXPECTED["greedy_ids"])
+                self.assertEqual(out["prompt_ids"], EXPECTED["prompt_ids"])
+                self.assertEqual(len(out["ranks"]), np or 1)
+
+    def test_same_bytes(self):
+        for math in ("f32", "fast"):
+            first = self.logits(0, "--math", math, "--threads", 1)
+            for np, options in [(0, ["--threads", 3]), (0, ["--prefill-chunk", 5]), (2, []), (3, ["--prefill-chunk", 1]),
+                                (4, ["--threads", 2]), (7, []), (2, ["--kernels", "reference"])]:
+                with self.subTest(math=math, np=np, options=options):
+                    self.assertTrue(self.logits(np, "--math", math, *options) == first, "other bytes")
+
+    def test_same_bytes_with_a_bf16_cache(self):
+        first = self.logits(0, "--kv", "bf16")
+        self.assertFalse(first == self.logits(0, "--kv", "f32"), "the cache type makes no difference")
+        for np in (2, 5):
+            self.assertTrue(self.logits(np, "--kv", "bf16") == first, f"{np} ranks: other bytes")
+
+    def test_reduced(self):
+        exact = self.logits(0)["logits"][1]
+        for np in (2, 3, 7):
+            self.assertClose(self.logits(np, "--combine", "reduced")["logits"][1], exact, 1e-4)
+
+    def test_each_rank_reads_its_own_experts(self):
+        def read(np):
+            ranks = self.generate(np, "--prompt-ids", "1,2", "--max-tokens", 1)["ranks"]
+            return [rank["expert_bytes_read"] for rank in ranks]
+
+        whole = read(0)[0]
+        self.assertGreater(whole, 0)
+        for np in (2, 4):
+            parts = read(np)
+            self.assertEqual(sum(parts), whole)
+            self.assertLessEqual(max(parts), whole / np * 1.5, parts)
+
+
+need_mpirun()
+main()
