@@ -1,11 +1,14 @@
-/* Text to token ids and back: the byte-level BPE of a Hugging Face tokenizer.json, id for id what
- * the `tokenizers` library makes of the same file. Encoding goes
+/* Text to token ids and back: the BPE of a Hugging Face tokenizer.json, byte-level (DeepSeek, Qwen)
+ * or SentencePiece style with byte-fallback (Mixtral), id for id what the `tokenizers` library
+ * makes of the same file. Encoding goes
  *
  *     text -> added tokens cut out -> normalizer -> pre-tokenizer (words) -> BPE -> ids
  *
  * and decoding is bytes of the tokens one after the other, read as UTF-8. A tokenizer is read once
  * and then only read, except that encoding uses scratch memory of its own: one thread encodes at a
- * time. Text is UTF-8 and may hold zero bytes; ids are int32.
+ * time. Text is UTF-8 and may hold zero bytes; ids are int32. What a letter or a space is, is said
+ * by the Unicode version of the installed PCRE2 (14 on Debian 12), so characters that are newer
+ * than it may be cut in other places than the library does.
  * Layering: text knows base only. */
 #ifndef SHOAL_TEXT_TOKENIZER_H
 #define SHOAL_TEXT_TOKENIZER_H
@@ -55,6 +58,7 @@ int32_t shoal_tokenizer_bos(const shoal_tokenizer *tokenizer);
  * each once. *n may be 0. */
 const int32_t *shoal_tokenizer_eos(const shoal_tokenizer *tokenizer, size_t *n);
 
+/* Whether id is among them. */
 bool shoal_tokenizer_is_eos(const shoal_tokenizer *tokenizer, int32_t id);
 
 /* An added token marked special in tokenizer.json. False for any other number. */

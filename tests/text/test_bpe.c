@@ -10,13 +10,13 @@ static shoal_tokenizer *open_powers(void)
     shoal_json *model = parse_json("{\"type\": \"BPE\", \"merges\": []}");
     shoal_json *vocab = parse_json("{\"b\": 100, \"ab\": 101, \"ba\": 102}");
     shoal_json *merges = parse_json("[\"a b\", \"b a\"]");
-    char run[1 << n_power];
-    memset(run, 'a', sizeof run);
+    char run[(1 << n_power) + 1];
+    memset(run, 'a', sizeof run - 1);
+    run[sizeof run - 1] = '\0';
     for (size_t i = 0; i < n_power; i++) {
         size_t n = (size_t)1 << i;
-        char key[sizeof run + 1];
-        memcpy(key, run, n);
-        key[n] = '\0';
+        char key[sizeof run];
+        snprintf(key, sizeof key, "%.*s", (int)n, run);
         shoal_json_set(vocab, key, shoal_json_new_int((int64_t)i));
         if (i + 1 == n_power)
             break;
@@ -41,9 +41,9 @@ static uint64_t count_steps(shoal_tokenizer *t, const char *pattern, size_t n, s
     size_t n_pattern = strlen(pattern);
     char *text = malloc(n + n_pattern);
     ck_assert_ptr_nonnull(text);
-    for (size_t at = 0; at < n; at += n_pattern)
-        memcpy(text + at, pattern, n_pattern);
     n -= n % n_pattern;
+    for (size_t at = 0; at < n; at++)
+        text[at] = pattern[at % n_pattern];
     int32_t *ids = NULL;
     shoal_log log = quiet_log();
     t->scratch.n_step = 0;

@@ -232,9 +232,9 @@ START_TEST(random_damage_never_crashes)
         char *text = shoal_json_dump(doc);
         size_t n = strlen(text);
         for (size_t round = 0; round < 60; round++) {
-            char *copy = malloc(n);
+            char *copy = malloc(n + 1);
             ck_assert_ptr_nonnull(copy);
-            memcpy(copy, text, n);
+            memcpy(copy, text, n + 1);
             for (size_t k = 0; k <= round % 3; k++) {
                 random = random * 6364136223846793005ull + 1442695040888963407ull;
                 size_t at = (size_t)(random >> 20) % n;

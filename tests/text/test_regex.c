@@ -75,8 +75,8 @@ END_TEST
 START_TEST(patterns_of_real_tokenizers_are_read)
 {
     static const char *const patterns[] = {
-        "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
-        "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+        ("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "
+         "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"),
         "[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}?",
         "[\\p{Han}]+|[\\p{Lu}\\p{Lt}&&[^\\p{Han}]]*",
         "'(?i:[sdmt]|ll|ve|re)|\\s++$",
