@@ -52,8 +52,8 @@ class Fault(ShoalTest):
     def test_in_the_prefill(self):
         self.strike(1, 0, 1, 3)
 
-    def test_between_steps(self):
-        self.strike(2, 3, -1, 3)
+    def test_at_the_first_layer(self):
+        self.strike(2, 3, 0, 3)
 
     def test_in_decode(self):
         self.strike(1, 5, 4, 2)
