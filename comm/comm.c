@@ -28,7 +28,7 @@ static shoal_comm *new_comm(shoal_transport *transport, const shoal_comm_config 
     comm->n_rank = transport->n_rank;
     comm->step = -1;
     comm->layer = -1;
-    comm->part_bytes = SHOAL_MESSAGE_MAX_BYTES;
+    comm->part_bytes = SHOAL__PART_BYTES;
     comm->host = calloc(n_rank, sizeof(*comm->host));
     comm->peer = calloc(n_rank, sizeof(*comm->peer));
     comm->many = calloc(n_rank, sizeof(*comm->many));
@@ -234,6 +234,7 @@ shoal_status shoal_comm_recv(shoal_comm *comm, shoal_request *request, int32_t p
 shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int32_t peer,
                                   shoal_tag tag, void *data, size_t n_bytes)
 {
+    assert(tag == SHOAL_TAG_CONTROL || tag == SHOAL_TAG_DISPATCH);
     assert(n_bytes <= SHOAL_MESSAGE_MAX_BYTES);
     return start(
         comm, request,

@@ -18,13 +18,14 @@
 #include <signal.h>
 
 /* All message tags in one place. A tag may be reused for the next message of the same pair and
- * kind: order between two ranks is kept per tag. */
+ * kind: order between two ranks is kept per tag. Messages of the tags marked "whole" may be
+ * received without knowing their size; they are never split and at most SHOAL_MESSAGE_MAX_BYTES. */
 typedef enum shoal_tag {
     SHOAL_TAG_NOTICE = 1,
     SHOAL_TAG_BRINGUP,  /* agree, bcast, gather */
-    SHOAL_TAG_CONTROL,  /* rank 0 -> all, one per step */
+    SHOAL_TAG_CONTROL,  /* rank 0 -> all, one per step; whole */
     SHOAL_TAG_RESULT,   /* owner -> rank 0 */
-    SHOAL_TAG_DISPATCH, /* header, rows, slots */
+    SHOAL_TAG_DISPATCH, /* header, rows, slots; whole */
     SHOAL_TAG_DISPATCH_MORE,
     SHOAL_TAG_COMBINE,
 } shoal_tag;
@@ -96,8 +97,8 @@ shoal_status shoal_comm_send(shoal_comm *comm, shoal_request *request, int32_t p
                              const void *data, size_t n_bytes);
 shoal_status shoal_comm_recv(shoal_comm *comm, shoal_request *request, int32_t peer, shoal_tag tag,
                              void *data, size_t n_bytes);
-/* Receive a message of at most n_bytes; request->n_bytes is its size once done. Never split:
- * n_bytes <= 1 GiB. */
+/* Receive a message of at most n_bytes, of a tag marked "whole"; request->n_bytes is its size once
+ * done. */
 shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int32_t peer,
                                   shoal_tag tag, void *data, size_t n_bytes);
 

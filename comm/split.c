@@ -28,6 +28,8 @@ static bool is_blocked(const shoal_comm *comm, const shoal_request *request)
 
 bool shoal__split_needed(const shoal_comm *comm, const shoal_request *request)
 {
+    if (request->tag == SHOAL_TAG_CONTROL || request->tag == SHOAL_TAG_DISPATCH)
+        return false; /* whole */
     return request->n_bytes > comm->part_bytes || (comm->split && is_blocked(comm, request));
 }
 
@@ -53,7 +55,7 @@ static shoal_status advance(shoal_comm *comm, shoal_request *r)
             shoal__liveness_hear(comm, r->peer);
         r->part_open = false;
         r->moved_bytes += r->n_bytes;
-        if (r->moved_bytes == r->total_bytes || !r->exact)
+        if (r->moved_bytes == r->total_bytes)
             break;
         r->done = false;
         r->data = (unsigned char *)r->data + r->n_bytes;

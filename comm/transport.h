@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define SHOAL_ANY_RANK          (-1)
-#define SHOAL_MESSAGE_MAX_BYTES (1ull << 30) /* larger ones are split */
+#define SHOAL_MESSAGE_MAX_BYTES (1ull << 30) /* of one start */
 
 typedef struct shoal_request {
     bool done; /* true for a request never used: zero-initialise to done by shoal_request_none */

@@ -49,10 +49,10 @@ static inline shoal_status case_sizes(shoal_comm *comm)
             size_t bytes = message_size[k % N_SIZE];
             unsigned char *out = buffer[n_open] = malloc(bytes + 1);
             fill(out, bytes, me, k + p);
-            status = shoal_comm_send(comm, &r[n_open++], p, SHOAL_TAG_DISPATCH, out, bytes);
+            status = shoal_comm_send(comm, &r[n_open++], p, SHOAL_TAG_COMBINE, out, bytes);
             unsigned char *in = buffer[n_open] = malloc(bytes + 1);
             if (status == SHOAL_OK)
-                status = shoal_comm_recv(comm, &r[n_open++], p, SHOAL_TAG_DISPATCH, in, bytes);
+                status = shoal_comm_recv(comm, &r[n_open++], p, SHOAL_TAG_COMBINE, in, bytes);
         }
     }
     if (status == SHOAL_OK)
