@@ -149,8 +149,9 @@ static shoal_status mpi_fault(shoal_transport *transport, int32_t kind)
         raise(SIGSTOP);
     if (kind == SHOAL_FAULT_EXIT)
         _exit(1);
-    of(transport)->mute = true;
-    return SHOAL_OK;
+    if (kind == SHOAL_FAULT_DROP)
+        of(transport)->mute = true;
+    return SHOAL_OK; /* STOP comes here when someone continues the process */
 }
 
 /* Freeing the communicator is collective, so only those that leave together do it. */

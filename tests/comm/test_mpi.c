@@ -6,7 +6,9 @@
 #include "comm/mpi/mpi.h"
 #include "runtime/base/clock.h"
 
+#include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef struct world {
     shoal_log log;
@@ -148,6 +150,31 @@ START_TEST(test_mpi_long_compute_is_no_loss)
 }
 END_TEST
 
+/* Rank 1 stands still for less than the deadline and is continued by rank 0: nobody is blamed. */
+START_TEST(test_mpi_short_stop_is_no_loss)
+{
+    world w;
+    open_world(&w, 3, (shoal_fault){.kind = SHOAL_FAULT_STOP, .rank = 1, .step = 0, .layer = 0});
+    int64_t pid = getpid();
+    int64_t start = shoal_clock_us();
+    shoal_status status = shoal_comm_bcast(w.comm, &pid, sizeof(pid), 1);
+    if (status == SHOAL_OK)
+        status = shoal_comm_at(w.comm, 0, 0);
+    while (w.rank == 0 && shoal_clock_us() < start + 2000000 && status == SHOAL_OK) {
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        status = shoal_comm_poll(w.comm);
+    }
+    if (w.rank == 0)
+        kill((pid_t)pid, SIGCONT);
+    if (status == SHOAL_OK)
+        status = exchange(w.comm);
+    MPI_CHECK(status == SHOAL_OK);
+    MPI_CHECK(shoal_clock_us() - start > 1500000);
+    MPI_CHECK(close_world(&w, SHOAL_OK));
+    free(w.text);
+}
+END_TEST
+
 /* What rank 1 sends is dropped: all end with PEER_LOST and name it, rank 1 too. */
 START_TEST(test_mpi_drop_is_a_loss)
 {
@@ -181,6 +208,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, test_mpi_collectives);
     SHOAL_TEST(suite, test_mpi_agree_on_failure);
     SHOAL_TEST(suite, test_mpi_long_compute_is_no_loss);
+    SHOAL_TEST(suite, test_mpi_short_stop_is_no_loss);
     SHOAL_TEST(suite, test_mpi_drop_is_a_loss);
 }
 
