@@ -2,10 +2,20 @@
 
 #include <string.h>
 
+size_t shoal_dtype_block(shoal_dtype dtype)
+{
+    static const size_t blocks[SHOAL_N_DTYPE] = {
+#define SHOAL_DTYPE_BLOCK(name, block, bytes, text) block,
+        SHOAL_DTYPE_MAP(SHOAL_DTYPE_BLOCK)
+#undef SHOAL_DTYPE_BLOCK
+    };
+    return (unsigned)dtype < SHOAL_N_DTYPE ? blocks[dtype] : 1;
+}
+
 size_t shoal_dtype_bytes(shoal_dtype dtype)
 {
     static const size_t bytes[SHOAL_N_DTYPE] = {
-#define SHOAL_DTYPE_BYTES(name, bytes, text) bytes,
+#define SHOAL_DTYPE_BYTES(name, block, bytes, text) bytes,
         SHOAL_DTYPE_MAP(SHOAL_DTYPE_BYTES)
 #undef SHOAL_DTYPE_BYTES
     };
@@ -15,7 +25,7 @@ size_t shoal_dtype_bytes(shoal_dtype dtype)
 const char *shoal_dtype_text(shoal_dtype dtype)
 {
     static const char *const texts[SHOAL_N_DTYPE] = {
-#define SHOAL_DTYPE_TEXT(name, bytes, text) text,
+#define SHOAL_DTYPE_TEXT(name, block, bytes, text) text,
         SHOAL_DTYPE_MAP(SHOAL_DTYPE_TEXT)
 #undef SHOAL_DTYPE_TEXT
     };
@@ -102,4 +112,11 @@ float shoal_e4m3_to_f32(uint8_t x)
         return float_of_bits(bits_of_float(magnitude) | sign);
     }
     return float_of_bits(sign | (exponent + 127 - 7) << 23 | fraction << 20);
+}
+
+float shoal_e8m0_to_f32(uint8_t x)
+{
+    if (x == 0xff)
+        return float_of_bits(0x7fc00000u);
+    return float_of_bits(x == 0 ? 0x00400000u : (uint32_t)x << 23); /* 2^-127 is subnormal */
 }

@@ -21,16 +21,17 @@ typedef struct shoal_tensor_info {
     shoal_dtype dtype;
     int32_t n_dim;
     int64_t shape[SHOAL_TENSOR_MAX_DIM];
-    int32_t file;     /* index of the file it lies in */
-    uint64_t offset;  /* absolute byte offset in that file */
-    uint64_t n_bytes; /* = product of shape * dtype size, checked */
+    int32_t file;        /* index of the file it lies in */
+    uint64_t offset;     /* absolute byte offset in that file */
+    uint64_t n_bytes;    /* = product of shape * dtype size, checked; OTHER: what the file says */
+    char dtype_text[16]; /* as the file calls it, for messages; cut */
 } shoal_tensor_info;
 
 typedef struct shoal_checkpoint shoal_checkpoint;
 
 /* Errors: NO_INPUT (no such folder, no config.json when need_config, a shard the index names is
  * missing), BAD_DATA (truncated file, header length absurd, offsets outside the file or
- * overlapping, sizes that do not match shapes, duplicate names, unsupported dtype, index that
+ * overlapping, sizes that do not match shapes, duplicate names, index that
  * disagrees with the shards): one line naming file, tensor, what was found, what was wanted. */
 shoal_status shoal_checkpoint_open(shoal_checkpoint **checkpoint, const char *path,
                                    bool need_config, shoal_log *log);

@@ -34,6 +34,24 @@ void shoal_loader_close(shoal_loader *loader)
     *loader = (shoal_loader){0};
 }
 
+uint64_t shoal_weight_ref_bytes(const shoal_checkpoint *checkpoint, shoal_weight_ref ref,
+                                int32_t n_row)
+{
+    static const char *const suffix[] = {"", "_scale_inv", "_blocks", "_scales"};
+    uint64_t n_slice = ref.slice >= 0 && ref.n_slice > 0 ? (uint64_t)ref.n_slice : 1;
+    uint64_t n_stored = ref.n_stored_row > 0 ? (uint64_t)ref.n_stored_row : (uint64_t)n_row;
+    uint64_t n_bytes = 0;
+    char name[SHOAL_TENSOR_NAME_MAX_BYTES + 16];
+    for (size_t i = 0; i < sizeof suffix / sizeof suffix[0]; i++) {
+        snprintf(name, sizeof name, "%s%s", ref.name, suffix[i]);
+        const shoal_tensor_info *t = shoal_checkpoint_find(checkpoint, name);
+        if (t != NULL && n_stored > 0)
+            n_bytes += t->n_bytes / n_slice / n_stored * (uint64_t)n_row +
+                       t->n_bytes / n_slice % n_stored * (uint64_t)n_row / n_stored;
+    }
+    return n_bytes;
+}
+
 shoal_status shoal_load_check_matrix(shoal_format *format, const shoal_loader *loader,
                                      shoal_weight_ref ref, int32_t n_row, int32_t n_col)
 {
@@ -57,8 +75,7 @@ static shoal_status pack_stored(shoal_matrix *w, shoal__rows *rows)
                                           shoal__fp8_n_block(w->n_row)));
     for (int32_t row = 0; row < w->n_row; row += rows->n_step) {
         int32_t n = w->n_row - row < rows->n_step ? w->n_row - row : rows->n_step;
-        SHOAL_TRY(shoal__rows_read(rows, row, n));
-        shoal_matrix_pack(w, row, n, rows->loader->piece);
+        SHOAL_TRY(shoal__rows_pack(w, rows, row, n));
     }
     return SHOAL_OK;
 }
@@ -92,7 +109,7 @@ shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weig
                           "%s: tensor %s has dtype %s, wanted %s like the other weights of its "
                           "kind",
                           shoal_checkpoint_file_name(loader->checkpoint, source.tensor), ref.name,
-                          shoal_dtype_text(source.tensor->dtype), shoal_format_text(w->format));
+                          source.tensor->dtype_text, shoal_format_text(w->format));
     if (w->n_row == 0 || w->n_col == 0)
         return SHOAL_OK;
     shoal__rows rows;

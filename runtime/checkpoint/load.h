@@ -22,13 +22,19 @@ typedef struct shoal_weight_ref {
     int32_t n_slice;      /* with slice >= 0: the wanted first dimension */
     int32_t n_stored_row; /* the wanted rows of the stored matrix; 0: n_row */
     int32_t row0, row_step;
-    bool transposed; /* the stored matrix lies as [n_col, n_stored_row]; not of vectors */
+    bool transposed; /* the stored matrix lies as [n_col, n_stored_row], unless it is MXFP4; not of
+                        vectors */
 } shoal_weight_ref;
 
 /* The whole tensor NAME. */
 shoal_weight_ref shoal_weight_ref_of(const char *name);
 /* The whole matrix (vector) number `slice` of NAME [n_slice, n_row, n_col]. */
 shoal_weight_ref shoal_weight_ref_slice(const char *name, int32_t slice, int32_t n_slice);
+
+/* The stored bytes of n_row rows of it with their share of the scales (reading strided rows or a
+ * transposed tensor moves more); 0 if it is absent. For totals: nothing is checked. */
+uint64_t shoal_weight_ref_bytes(const shoal_checkpoint *checkpoint, shoal_weight_ref ref,
+                                int32_t n_row);
 
 typedef struct shoal_loader {
     shoal_checkpoint *checkpoint;
@@ -45,10 +51,11 @@ typedef struct shoal_loader {
 shoal_status shoal_loader_open(shoal_loader *loader, shoal_checkpoint *checkpoint, shoal_log *log);
 void shoal_loader_close(shoal_loader *loader); /* accepts a zeroed one */
 
-/* Check name, shape and dtype of a matrix [n_row, n_col] (for F8_E4M3 also NAME_scale_inv, F32 or
- * BF16 [ceil(n_row/128), ceil(n_col/128)], and the block size that config.json states) and say
- * which format it packs to: its own, or F32 (exact) for rows of an F8_E4M3 tensor that do not begin
- * at a block or are not neighbours. Reads no data. Errors: BAD_DATA naming file, tensor, found,
+/* Check name, shape and dtype of a matrix [n_row, n_col] (for F8_E4M3 also NAME_scale_inv, F32,
+ * BF16 or F8_E8M0 [ceil(n_row/128), ceil(n_col/128)], and the block size that config.json states)
+ * and say which format it packs to: its own, or F32 (exact) for the quantised types of GGUF other
+ * than MXFP4 and for rows of an F8_E4M3 tensor that do not begin at a block or are not neighbours.
+ * Reads no data. Errors: BAD_DATA naming file, tensor, found,
  * wanted. */
 shoal_status shoal_load_check_matrix(shoal_format *format, const shoal_loader *loader,
                                      shoal_weight_ref ref, int32_t n_row, int32_t n_col);

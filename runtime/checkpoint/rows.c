@@ -1,5 +1,7 @@
 #include "runtime/checkpoint/rows.h"
 
+#include "runtime/checkpoint/dequant.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,33 +47,6 @@ static shoal_status read_bytes(shoal__rows *r, void *dst, const shoal_tensor_inf
     return SHOAL_OK;
 }
 
-/* n elements of a floating dtype, aligned, as f32. */
-static void to_f32(float *dst, const void *src, shoal_dtype dtype, size_t n)
-{
-    const uint16_t *half = src;
-    const uint8_t *byte = src;
-    switch (dtype) {
-    case SHOAL_DTYPE_F32:
-        memcpy(dst, src, n * sizeof *dst);
-        return;
-    case SHOAL_DTYPE_F16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = shoal_f16_to_f32(half[i]);
-        return;
-    case SHOAL_DTYPE_BF16:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = shoal_bf16_to_f32(half[i]);
-        return;
-    case SHOAL_DTYPE_F8_E4M3:
-        for (size_t i = 0; i < n; i++)
-            dst[i] = shoal_e4m3_to_f32(byte[i]);
-        return;
-    default: /* the checks let no other through */
-        memset(dst, 0, n * sizeof *dst);
-        return;
-    }
-}
-
 /* -- scales of F8_E4M3 -- */
 
 shoal_status shoal__rows_read_scales(float *dst, shoal__rows *rows, int32_t block0, int32_t n_block)
@@ -86,7 +61,7 @@ shoal_status shoal__rows_read_scales(float *dst, shoal__rows *rows, int32_t bloc
     SHOAL_TRY(grow_piece(rows, n_bytes));
     SHOAL_TRY(read_bytes(rows, rows->loader->piece, t, first * n_col * shoal_dtype_bytes(t->dtype),
                          n_bytes));
-    to_f32(dst, rows->loader->piece, t->dtype, n);
+    shoal__to_f32(dst, rows->loader->piece, t->dtype, n);
     for (size_t i = 0; i < n; i++)
         if (!isfinite(dst[i]) || dst[i] < 0)
             return shoal_fail(rows->loader->log, SHOAL_BAD_DATA,
@@ -104,8 +79,8 @@ static void apply_scales(float *x, const shoal__rows *r, int32_t row, int32_t n_
     int32_t n_scale_col = shoal__fp8_n_block(s->n_col);
     for (int32_t i = 0; i < n_row; i++) {
         int32_t stored_row = s->row0 + (row + i) * s->row_step;
-        int32_t block = stored_row / SHOAL_FP8_BLOCK - r->scale_row0;
-        const float *row_scale = r->scale + (int64_t)block * n_scale_col;
+        int32_t block = stored_row / SHOAL_FP8_BLOCK - r->fp8_block0;
+        const float *row_scale = r->fp8_scale + (int64_t)block * n_scale_col;
         float *x_row = x + (int64_t)i * s->n_col;
         for (int32_t c = 0; c < s->n_col; c++)
             x_row[c] *= row_scale[c / SHOAL_FP8_BLOCK];
@@ -116,13 +91,43 @@ static shoal_status open_scales(shoal__rows *r)
 {
     const shoal__source *s = r->source;
     int32_t last = s->row0 + (s->n_row - 1) * s->row_step;
-    r->scale_row0 = s->row0 / SHOAL_FP8_BLOCK;
-    int32_t n_block = last / SHOAL_FP8_BLOCK - r->scale_row0 + 1;
-    size_t n_bytes = (size_t)n_block * (size_t)shoal__fp8_n_block(s->n_col) * sizeof *r->scale;
-    r->scale = malloc(n_bytes);
-    if (r->scale == NULL)
+    r->fp8_block0 = s->row0 / SHOAL_FP8_BLOCK;
+    int32_t n_block = last / SHOAL_FP8_BLOCK - r->fp8_block0 + 1;
+    size_t n_bytes = (size_t)n_block * (size_t)shoal__fp8_n_block(s->n_col) * sizeof *r->fp8_scale;
+    r->fp8_scale = malloc(n_bytes);
+    if (r->fp8_scale == NULL)
         return no_memory(r, n_bytes);
-    return shoal__rows_read_scales(r->scale, r, r->scale_row0, n_block);
+    return shoal__rows_read_scales(r->fp8_scale, r, r->fp8_block0, n_block);
+}
+
+/* -- scales of MXFP4 in two tensors -- */
+
+static shoal_status open_mxfp4_scales(shoal__rows *r)
+{
+    const shoal__source *s = r->source;
+    size_t n_group = (size_t)s->n_col / SHOAL_MXFP4_GROUP;
+    size_t n_span = ((size_t)(s->n_row - 1) * (size_t)s->row_step + 1) * n_group;
+    r->mxfp4_scale = malloc(n_span);
+    if (r->mxfp4_scale == NULL)
+        return no_memory(r, n_span);
+    uint64_t first = (uint64_t)s->slice * (uint64_t)s->n_stored_row + (uint64_t)s->row0;
+    SHOAL_TRY(read_bytes(r, r->mxfp4_scale, s->scale, first * n_group, n_span));
+    for (int32_t i = 0; i < s->n_row; i++) {
+        uint8_t *row = r->mxfp4_scale + (size_t)i * n_group;
+        memmove(row, r->mxfp4_scale + (size_t)i * (size_t)s->row_step * n_group, n_group);
+        if (memchr(row, 0xff, n_group) != NULL)
+            return shoal_fail(r->loader->log, SHOAL_BAD_DATA,
+                              "%s: tensor %s: a scale of row %d of slice %lld is 255 (not a "
+                              "number), wanted 0 to 254",
+                              file_of(r->loader, s->scale), s->scale->name,
+                              s->row0 + i * s->row_step, (long long)s->slice);
+    }
+    return SHOAL_OK;
+}
+
+static const uint8_t *mxfp4_scales(const shoal__rows *r, int32_t row)
+{
+    return r->mxfp4_scale + (size_t)row * ((size_t)r->source->n_col / SHOAL_MXFP4_GROUP);
 }
 
 /* -- rows -- */
@@ -149,7 +154,7 @@ shoal_status shoal__rows_open(shoal__rows *rows, shoal_loader *loader, const sho
 {
     const shoal__source *s = source;
     shoal__rows r = {.loader = loader, .source = source};
-    r.row_bytes = (size_t)s->n_col * shoal_dtype_bytes(s->tensor->dtype);
+    r.row_bytes = shoal__source_row_bytes(s);
     shoal_status status = SHOAL_OK;
     if (s->n_row > 0 && r.row_bytes > 0) {
         status = grow_piece(&r, span_bytes(&r, min_i32(SHOAL_BAND, s->n_row)));
@@ -160,7 +165,9 @@ shoal_status shoal__rows_open(shoal__rows *rows, shoal_loader *loader, const sho
         r.n_step = (int32_t)(n_band < 1 ? 1 : n_band < n_all ? n_band : n_all) * SHOAL_BAND;
         if (status == SHOAL_OK && s->transposed)
             status = open_slice(&r);
-        if (status == SHOAL_OK && as_f32 && s->scale != NULL)
+        if (status == SHOAL_OK && s->mxfp4_pair)
+            status = open_mxfp4_scales(&r);
+        else if (status == SHOAL_OK && as_f32 && s->scale != NULL)
             status = open_scales(&r);
     }
     if (status != SHOAL_OK) {
@@ -174,7 +181,8 @@ shoal_status shoal__rows_open(shoal__rows *rows, shoal_loader *loader, const sho
 void shoal__rows_close(shoal__rows *rows)
 {
     free(rows->slice);
-    free(rows->scale);
+    free(rows->fp8_scale);
+    free(rows->mxfp4_scale);
     *rows = (shoal__rows){0};
 }
 
@@ -216,11 +224,50 @@ shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, in
     const shoal__source *s = rows->source;
     for (int32_t at = 0; at < n; at += rows->n_step) {
         int32_t n_here = min_i32(rows->n_step, n - at);
+        size_t n_elem = (size_t)n_here * (size_t)s->n_col;
         float *to = dst + (size_t)at * (size_t)s->n_col;
         SHOAL_TRY(shoal__rows_read(rows, row + at, n_here));
-        to_f32(to, rows->loader->piece, s->tensor->dtype, (size_t)n_here * (size_t)s->n_col);
-        if (rows->scale != NULL)
+        const void *piece = rows->loader->piece;
+        if (s->mxfp4_pair)
+            shoal__mxfp4_to_f32(to, piece, mxfp4_scales(rows, row + at), n_elem);
+        else
+            shoal__to_f32(to, piece, s->tensor->dtype, n_elem);
+        if (rows->fp8_scale != NULL)
             apply_scales(to, rows, row + at, n_here);
     }
+    return SHOAL_OK;
+}
+
+/* GGUF keeps scale and nibbles together. */
+static shoal_status pack_split(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n)
+{
+    size_t n_group = (size_t)n * ((size_t)w->n_col / SHOAL_MXFP4_GROUP);
+    uint8_t *split = malloc(n_group * (1 + SHOAL_MXFP4_GROUP / 2));
+    if (split == NULL)
+        return no_memory(rows, n_group * (1 + SHOAL_MXFP4_GROUP / 2));
+    uint8_t *scales = split + n_group * (SHOAL_MXFP4_GROUP / 2);
+    shoal__mxfp4_split(split, scales, rows->loader->piece, n_group);
+    bool good = memchr(scales, 0xff, n_group) == NULL;
+    if (good)
+        shoal_matrix_pack_mxfp4(w, row, n, split, scales);
+    free(split);
+    if (good)
+        return SHOAL_OK;
+    const shoal_tensor_info *t = rows->source->tensor;
+    return shoal_fail(rows->loader->log, SHOAL_BAD_DATA,
+                      "%s: tensor %s: a scale of rows %d to %d is 255 (not a number), wanted 0 to "
+                      "254",
+                      file_of(rows->loader, t), t->name, row, row + n - 1);
+}
+
+shoal_status shoal__rows_pack(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n)
+{
+    SHOAL_TRY(shoal__rows_read(rows, row, n));
+    if (rows->source->mxfp4_pair)
+        shoal_matrix_pack_mxfp4(w, row, n, rows->loader->piece, mxfp4_scales(rows, row));
+    else if (w->format == SHOAL_FORMAT_MXFP4)
+        return pack_split(w, rows, row, n);
+    else
+        shoal_matrix_pack(w, row, n, rows->loader->piece);
     return SHOAL_OK;
 }

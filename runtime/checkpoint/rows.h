@@ -9,10 +9,11 @@ typedef struct shoal__rows {
     shoal_loader *loader;
     const shoal__source *source;
     size_t row_bytes;     /* of a stored row; transposed: of the gathered row */
-    int32_t n_step;       /* the most rows that one read gives: a multiple of 16, or all */
+    int32_t n_step;       /* the most rows that one read gives: whole bands */
     unsigned char *slice; /* transposed: the whole slice, [n_col, n_stored_row]; owned */
-    float *scale;         /* f32: F8_E4M3's scales of the source's rows; owned */
-    int32_t scale_row0;   /* block of rows that scale begins with */
+    float *fp8_scale;     /* f32 of F8_E4M3: scales of the blocks that the rows lie in; owned */
+    int32_t fp8_block0;   /* block of rows that fp8_scale begins with */
+    uint8_t *mxfp4_scale; /* MXFP4 pair: [n_row, n_col / 32]; owned */
 } shoal__rows;
 
 /* Makes the loader's piece hold n_step rows. as_f32: scales are wanted, too. The source is
@@ -25,6 +26,10 @@ void shoal__rows_close(shoal__rows *rows);
 shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n);
 /* The same as f32 into dst, any n. */
 shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, int32_t n);
+
+/* Rows [row, row + n), n <= n_step, read and packed as stored into the same rows of w. Errors:
+ * BAD_DATA for a scale of MXFP4 that is not a number. */
+shoal_status shoal__rows_pack(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n);
 
 /* F8_E4M3: the factors of blocks of rows [block0, block0 + n_block), [n_block, blocks of columns]
  * into dst. Errors: BAD_DATA for one that is not a finite number >= 0. */

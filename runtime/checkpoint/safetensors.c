@@ -65,29 +65,28 @@ typedef struct entry_context {
     shoal_log *log;
 } entry_context;
 
-static shoal_status parse_dtype(shoal_dtype *dtype, const entry_context *e, const shoal_json *value)
+/* A dtype that no weight can have is an error only where that tensor is wanted. */
+static shoal_status parse_dtype(shoal_tensor_info *t, const entry_context *e,
+                                const shoal_json *value)
 {
-    static const char *const names[] = {
-#define DTYPE_NAME(name, bytes, text) text,
-        SHOAL_DTYPE_MAP(DTYPE_NAME)
-#undef DTYPE_NAME
-    };
     size_t n_text = 0;
     const char *text = shoal_json_string(value, &n_text);
     if (text == NULL)
         return shoal_fail(e->log, SHOAL_BAD_DATA,
                           "%s: tensor %s has no dtype, wanted a string such as \"BF16\"", e->path,
                           e->name);
-    for (int i = 0; i < SHOAL_N_DTYPE; i++)
-        if (strlen(names[i]) == n_text && memcmp(text, names[i], n_text) == 0) {
-            *dtype = (shoal_dtype)i;
-            return SHOAL_OK;
-        }
-#define DTYPE_LIST(name, bytes, text) " " text
-    return shoal_fail(e->log, SHOAL_BAD_DATA,
-                      "%s: tensor %s has dtype %.32s, supported are" SHOAL_DTYPE_MAP(DTYPE_LIST),
-                      e->path, e->name, text);
-#undef DTYPE_LIST
+    if (!shoal__tensor_name_ok(text, n_text))
+        return shoal_fail(e->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s has a dtype of %zu bytes or with control characters, "
+                          "wanted text such as \"BF16\"",
+                          e->path, e->name, n_text);
+    t->dtype = SHOAL_DTYPE_OTHER;
+    for (int i = 0; i < SHOAL_DTYPE_OTHER; i++)
+        if (shoal_dtype_block((shoal_dtype)i) == 1 &&
+            strcmp(shoal_dtype_text((shoal_dtype)i), text) == 0)
+            t->dtype = (shoal_dtype)i;
+    snprintf(t->dtype_text, sizeof t->dtype_text, "%s", text);
+    return SHOAL_OK;
 }
 
 /* Fills n_dim, shape and n_bytes. */
@@ -146,7 +145,9 @@ static shoal_status parse_offsets(shoal_tensor_info *t, const entry_context *e,
                           "] go beyond the %" PRIu64
                           " data bytes of the file; is the download complete?",
                           e->path, e->name, begin, end, e->data_bytes);
-    if ((uint64_t)(end - begin) != t->n_bytes) {
+    if (t->dtype == SHOAL_DTYPE_OTHER) {
+        t->n_bytes = (uint64_t)(end - begin);
+    } else if ((uint64_t)(end - begin) != t->n_bytes) {
         char shape[256];
         return shoal_fail(e->log, SHOAL_BAD_DATA,
                           "%s: tensor %s: data_offsets [%" PRId64 ", %" PRId64 "] hold %" PRId64
@@ -167,7 +168,7 @@ static shoal_status parse_entry(shoal_tensor_info *t, const entry_context *e,
             e->log, SHOAL_BAD_DATA,
             "%s: tensor %s is not described by an object {dtype, shape, data_offsets}", e->path,
             e->name);
-    SHOAL_TRY(parse_dtype(&t->dtype, e, shoal_json_get(value, "dtype")));
+    SHOAL_TRY(parse_dtype(t, e, shoal_json_get(value, "dtype")));
     SHOAL_TRY(parse_shape(t, e, shoal_json_get(value, "shape")));
     return parse_offsets(t, e, shoal_json_get(value, "data_offsets"));
 }

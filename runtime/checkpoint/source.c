@@ -1,15 +1,21 @@
 #include "runtime/checkpoint/source.h"
 
+#include "runtime/checkpoint/dequant.h"
 #include "runtime/checkpoint/safetensors.h"
 
 #include <string.h>
 
-#define SCALE_SUFFIX "_scale_inv"
-#define ANY          (-1) /* a dimension that is not checked */
+#define ANY (-1) /* a dimension that is not checked */
 
 static const char *file_of(const shoal_loader *loader, const shoal_tensor_info *t)
 {
     return shoal_checkpoint_file_name(loader->checkpoint, t);
+}
+
+/* As the file calls it. */
+static const char *dtype_of(const shoal_tensor_info *t)
+{
+    return t->dtype == SHOAL_DTYPE_OTHER ? t->dtype_text : shoal_dtype_text(t->dtype);
 }
 
 int32_t shoal__fp8_n_block(int32_t n)
@@ -30,20 +36,28 @@ static shoal_status find_tensor(const shoal_tensor_info **tensor, const shoal_lo
     return SHOAL_OK;
 }
 
-/* A wanted shape of up to 3 dimensions, some of them ANY. */
+/* NAME followed by a suffix; NULL if there is no such tensor. */
+static const shoal_tensor_info *find_suffixed(const shoal_loader *loader, const char *name,
+                                              const char *suffix)
+{
+    char full[SHOAL_TENSOR_NAME_MAX_BYTES + 16];
+    int n = snprintf(full, sizeof full, "%s%s", name, suffix);
+    return n < (int)sizeof full ? shoal_checkpoint_find(loader->checkpoint, full) : NULL;
+}
+
+/* A wanted shape, some of its dimensions ANY. */
 typedef struct wanted_shape {
     int32_t n_dim;
-    int64_t dim[3];
+    int64_t dim[4];
 } wanted_shape;
 
-static wanted_shape shape_of_ref(shoal_weight_ref ref, int64_t n_row, int64_t n_col,
-                                 bool transposed)
+static wanted_shape shape_of_ref(shoal_weight_ref ref, int64_t first, int64_t second)
 {
     wanted_shape shape = {0};
     if (ref.slice >= 0)
         shape.dim[shape.n_dim++] = ref.n_slice;
-    shape.dim[shape.n_dim++] = transposed ? n_col : n_row;
-    shape.dim[shape.n_dim++] = transposed ? n_row : n_col;
+    shape.dim[shape.n_dim++] = first;
+    shape.dim[shape.n_dim++] = second;
     return shape;
 }
 
@@ -94,16 +108,19 @@ static shoal_status find_fp8_scale(shoal__source *s, const shoal_loader *loader,
                                    shoal_weight_ref ref)
 {
     SHOAL_TRY(check_block_size(loader, s->tensor));
-    char name[SHOAL_TENSOR_NAME_MAX_BYTES + sizeof SCALE_SUFFIX];
-    snprintf(name, sizeof name, "%s" SCALE_SUFFIX, s->tensor->name);
-    const shoal_tensor_info *t = NULL;
-    SHOAL_TRY(find_tensor(&t, loader, name, "the block scales of an F8_E4M3 weight"));
-    if (t->dtype != SHOAL_DTYPE_F32 && t->dtype != SHOAL_DTYPE_BF16)
+    const shoal_tensor_info *t = find_suffixed(loader, s->tensor->name, "_scale_inv");
+    if (t == NULL)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
-                          "%s: tensor %s has dtype %s, wanted F32 or BF16", file_of(loader, t),
-                          t->name, shoal_dtype_text(t->dtype));
+                          "model %s: tensor %s_scale_inv is missing, wanted the block scales of an "
+                          "F8_E4M3 weight",
+                          shoal_checkpoint_path(loader->checkpoint), s->tensor->name);
+    if (t->dtype != SHOAL_DTYPE_F32 && t->dtype != SHOAL_DTYPE_BF16 &&
+        t->dtype != SHOAL_DTYPE_F8_E8M0)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s has dtype %s, wanted F32, BF16 or F8_E8M0",
+                          file_of(loader, t), t->name, dtype_of(t));
     wanted_shape wanted =
-        shape_of_ref(ref, shoal__fp8_n_block(s->n_stored_row), shoal__fp8_n_block(s->n_col), false);
+        shape_of_ref(ref, shoal__fp8_n_block(s->n_stored_row), shoal__fp8_n_block(s->n_col));
     SHOAL_TRY(check_shape(loader, t, &wanted));
     s->scale = t;
     return SHOAL_OK;
@@ -114,7 +131,7 @@ static shoal_status take_rows(shoal__source *s, const shoal_loader *loader, shoa
                               int32_t n_row)
 {
     int64_t n_left = (int64_t)s->n_stored_row - ref.row0;
-    int64_t n_there = n_left <= 0 ? 0 : (n_left + ref.row_step - 1) / ref.row_step;
+    int64_t n_there = n_left <= 0 || ref.row_step < 1 ? 0 : (n_left - 1) / ref.row_step + 1;
     if (ref.row0 < 0 || ref.row_step < 1 || n_row > n_there ||
         (ref.slice >= 0 && ref.slice >= ref.n_slice))
         return shoal_fail(loader->log, SHOAL_FAILED,
@@ -129,32 +146,93 @@ static shoal_status take_rows(shoal__source *s, const shoal_loader *loader, shoa
     return SHOAL_OK;
 }
 
+/* NAME_blocks and NAME_scales, as gpt-oss releases MXFP4. */
+static shoal_status find_mxfp4_pair(shoal__source *s, const shoal_loader *loader,
+                                    shoal_weight_ref ref, int32_t n_row)
+{
+    const shoal_tensor_info *blocks = s->tensor;
+    const shoal_tensor_info *scales = find_suffixed(loader, ref.name, "_scales");
+    if (scales == NULL)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "model %s: tensor %s_scales is missing, wanted the scales of %s",
+                          shoal_checkpoint_path(loader->checkpoint), ref.name, blocks->name);
+    if (blocks->dtype != SHOAL_DTYPE_U8)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA, "%s: tensor %s has dtype %s, wanted U8",
+                          file_of(loader, blocks), blocks->name, dtype_of(blocks));
+    if (scales->dtype != SHOAL_DTYPE_U8 && scales->dtype != SHOAL_DTYPE_F8_E8M0)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s has dtype %s, wanted U8 or F8_E8M0",
+                          file_of(loader, scales), scales->name, dtype_of(scales));
+    if (s->n_col % SHOAL_MXFP4_GROUP != 0)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s: a row of %d elements has no whole blocks of %d",
+                          file_of(loader, blocks), blocks->name, s->n_col, SHOAL_MXFP4_GROUP);
+    int32_t n_stored = ref.n_stored_row > 0 ? ref.n_stored_row : n_row;
+    wanted_shape wanted = shape_of_ref(ref, n_stored, s->n_col / SHOAL_MXFP4_GROUP);
+    SHOAL_TRY(check_shape(loader, scales, &wanted));
+    int32_t n_dim = wanted.n_dim;
+    wanted.dim[n_dim - 2] = scales->shape[n_dim - 2];
+    wanted.dim[wanted.n_dim++] = SHOAL_MXFP4_GROUP / 2;
+    SHOAL_TRY(check_shape(loader, blocks, &wanted));
+    s->n_stored_row = (int32_t)scales->shape[n_dim - 2];
+    s->scale = scales;
+    s->mxfp4_pair = true;
+    s->format = SHOAL_FORMAT_MXFP4;
+    s->transposed = false; /* that is how the unquantised release lies */
+    return take_rows(s, loader, ref, n_row);
+}
+
+static shoal_status find_format(shoal__source *s, const shoal_loader *loader, shoal_weight_ref ref)
+{
+    const shoal_tensor_info *t = s->tensor;
+    bool blocks = shoal_dtype_block(t->dtype) > 1;
+    if (blocks && (s->transposed || s->n_col % (int32_t)shoal_dtype_block(t->dtype) != 0))
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s: its rows are no whole blocks of %zu elements of %s",
+                          file_of(loader, t), t->name, shoal_dtype_block(t->dtype), dtype_of(t));
+    if (t->dtype == SHOAL_DTYPE_MXFP4) {
+        s->format = SHOAL_FORMAT_MXFP4;
+    } else if (blocks) {
+        s->format = SHOAL_FORMAT_F32;
+        s->as_f32 = true;
+    } else if (!shoal_format_of_dtype(&s->format, t->dtype)) {
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s has dtype %s, wanted a weight in F32, F16, BF16, F8_E4M3, "
+                          "MXFP4 (or, in GGUF, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)",
+                          file_of(loader, t), t->name, dtype_of(t));
+    }
+    if (s->format != SHOAL_FORMAT_FP8_BLOCK)
+        return SHOAL_OK;
+    if (s->transposed)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s has dtype F8_E4M3, wanted F32, F16 or BF16 in a tensor "
+                          "that lies transposed",
+                          file_of(loader, t), t->name);
+    SHOAL_TRY(find_fp8_scale(s, loader, ref));
+    /* The packed format has its blocks at multiples of 128 rows, too. */
+    s->as_f32 = s->row0 % SHOAL_FP8_BLOCK != 0 || (s->row_step != 1 && s->n_row > 1);
+    if (s->as_f32)
+        s->format = SHOAL_FORMAT_F32;
+    return SHOAL_OK;
+}
+
 shoal_status shoal__source_find(shoal__source *source, const shoal_loader *loader,
                                 shoal_weight_ref ref, int32_t n_row, int32_t n_col)
 {
     shoal__source s = {.n_col = n_col, .transposed = ref.transposed};
-    SHOAL_TRY(find_tensor(&s.tensor, loader, ref.name, "a matrix"));
-    int32_t n_stored = ref.n_stored_row > 0 ? ref.n_stored_row : n_row;
-    wanted_shape wanted = shape_of_ref(ref, n_stored, n_col, s.transposed);
-    SHOAL_TRY(check_shape(loader, s.tensor, &wanted));
-    s.n_stored_row = (int32_t)s.tensor->shape[s.tensor->n_dim - (s.transposed ? 1 : 2)];
-    SHOAL_TRY(take_rows(&s, loader, ref, n_row));
-    if (!shoal_format_of_dtype(&s.format, s.tensor->dtype))
-        return shoal_fail(
-            loader->log, SHOAL_BAD_DATA,
-            "%s: tensor %s has dtype %s, wanted a weight in F32, F16, BF16 or F8_E4M3",
-            file_of(loader, s.tensor), s.tensor->name, shoal_dtype_text(s.tensor->dtype));
-    if (s.format == SHOAL_FORMAT_FP8_BLOCK) {
-        if (s.transposed)
-            return shoal_fail(loader->log, SHOAL_BAD_DATA,
-                              "%s: tensor %s has dtype F8_E4M3, wanted F32, F16 or BF16 in a "
-                              "tensor that lies transposed",
-                              file_of(loader, s.tensor), s.tensor->name);
-        SHOAL_TRY(find_fp8_scale(&s, loader, ref));
-        /* The packed format has its blocks at multiples of 128 rows, too. */
-        s.as_f32 = s.row0 % SHOAL_FP8_BLOCK != 0 || (s.row_step != 1 && s.n_row > 1);
-        if (s.as_f32)
-            s.format = SHOAL_FORMAT_F32;
+    if (shoal_checkpoint_find(loader->checkpoint, ref.name) == NULL)
+        s.tensor = find_suffixed(loader, ref.name, "_blocks");
+    if (s.tensor != NULL) {
+        SHOAL_TRY(find_mxfp4_pair(&s, loader, ref, n_row));
+    } else {
+        SHOAL_TRY(find_tensor(&s.tensor, loader, ref.name, "a matrix"));
+        int32_t n_stored = ref.n_stored_row > 0 ? ref.n_stored_row : n_row;
+        wanted_shape wanted =
+            s.transposed ? shape_of_ref(ref, n_col, n_stored) : shape_of_ref(ref, n_stored, n_col);
+        SHOAL_TRY(check_shape(loader, s.tensor, &wanted));
+        s.n_stored_row = (int32_t)s.tensor->shape[wanted.n_dim - (s.transposed ? 1 : 2)];
+        SHOAL_TRY(take_rows(&s, loader, ref, n_row));
+        SHOAL_TRY(find_format(&s, loader, ref));
     }
     *source = s;
     return SHOAL_OK;
@@ -165,7 +243,7 @@ shoal_status shoal__source_find_vector(shoal__source *source, const shoal_loader
 {
     shoal__source s = {.n_col = 1};
     SHOAL_TRY(find_tensor(&s.tensor, loader, ref.name, "a vector"));
-    wanted_shape wanted = shape_of_ref(ref, ref.n_stored_row > 0 ? ref.n_stored_row : n, 1, false);
+    wanted_shape wanted = shape_of_ref(ref, ref.n_stored_row > 0 ? ref.n_stored_row : n, 1);
     wanted.n_dim--; /* the column is not written down */
     SHOAL_TRY(check_shape(loader, s.tensor, &wanted));
     s.n_stored_row = (int32_t)s.tensor->shape[s.tensor->n_dim - 1];
@@ -174,9 +252,17 @@ shoal_status shoal__source_find_vector(shoal__source *source, const shoal_loader
     if (dtype != SHOAL_DTYPE_F32 && dtype != SHOAL_DTYPE_F16 && dtype != SHOAL_DTYPE_BF16)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
                           "%s: tensor %s has dtype %s, wanted F32, F16 or BF16",
-                          file_of(loader, s.tensor), s.tensor->name, shoal_dtype_text(dtype));
+                          file_of(loader, s.tensor), s.tensor->name, dtype_of(s.tensor));
     s.format = SHOAL_FORMAT_F32;
     s.as_f32 = dtype != SHOAL_DTYPE_F32;
     *source = s;
     return SHOAL_OK;
+}
+
+size_t shoal__source_row_bytes(const shoal__source *source)
+{
+    const shoal_tensor_info *t = source->tensor;
+    if (source->mxfp4_pair)
+        return (size_t)source->n_col / 2;
+    return (size_t)source->n_col / shoal_dtype_block(t->dtype) * shoal_dtype_bytes(t->dtype);
 }

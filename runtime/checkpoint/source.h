@@ -10,15 +10,19 @@
 
 typedef struct shoal__source {
     const shoal_tensor_info *tensor; /* [n_stored_row, n_col], or [*, n_stored_row, n_col] */
-    const shoal_tensor_info *scale;  /* F8_E4M3: NAME_scale_inv; else NULL */
-    shoal_format format;             /* what it packs to */
-    bool as_f32;                     /* it packs to F32 although it is stored in another dtype */
-    bool transposed;                 /* a slice is stored as [n_col, n_stored_row] */
-    int64_t slice;                   /* 0 if the tensor is one matrix */
+    const shoal_tensor_info *scale; /* F8_E4M3: NAME_scale_inv; MXFP4 as two tensors: NAME_scales */
+    bool mxfp4_pair;                /* tensor is NAME_blocks [*, n_stored_row, n_col / 32, 16] */
+    shoal_format format;            /* what it packs to */
+    bool as_f32;                    /* it packs to F32 although it is stored in another dtype */
+    bool transposed;                /* a slice is stored as [n_col, n_stored_row] */
+    int64_t slice;                  /* 0 if the tensor is one matrix */
     int32_t n_stored_row;
     int32_t row0, row_step; /* stored rows row0, row0 + row_step, ... are rows 0, 1, ... */
     int32_t n_row, n_col;   /* n_row: as wanted; all there are for SHOAL_ANY_ROWS */
 } shoal__source;
+
+/* Bytes of a row of n_col elements, as stored. */
+size_t shoal__source_row_bytes(const shoal__source *source);
 
 /* Blocks of 128 that hold n rows or columns. */
 int32_t shoal__fp8_n_block(int32_t n);
