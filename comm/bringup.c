@@ -41,8 +41,11 @@ shoal_status shoal_comm_agree(shoal_comm *comm, shoal_status mine, const char *w
     SHOAL_TRY(shoal_comm_gather(comm, comm->verdict, &worst[0], sizeof(worst[0]), 0));
     if (comm->rank == 0) {
         for (int32_t r = 1; r < comm->n_rank; r++) {
-            if (comm->verdict[r] > worst[0]) {
-                worst[0] = comm->verdict[r];
+            int32_t theirs = comm->verdict[r];
+            if (theirs < SHOAL_OK || theirs > SHOAL_INTERRUPTED)
+                theirs = SHOAL_FAILED; /* a status of another build */
+            if (theirs > worst[0]) {
+                worst[0] = theirs;
                 worst[1] = r;
             }
         }
