@@ -67,7 +67,7 @@ static shoal_status prepare(shoal_session *s, void *arg)
     int64_t n_slot = 0;
     for (int32_t r = 0; r < s->n_rank; r++)
         n_slot += shoal_engine_slots(&s->engine_config, r);
-    b->n_job_max = (int32_t)(n_slot < INT32_MAX / 4 ? 2 * n_slot : INT32_MAX / 2);
+    b->n_job_max = n_slot < 1 ? 2 : n_slot < INT32_MAX / 2 ? 2 * (int32_t)n_slot : INT32_MAX;
     b->job = calloc((size_t)b->n_job_max, sizeof *b->job);
     if (b->job == NULL)
         return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %d lines at once",

@@ -34,10 +34,14 @@ static shoal_status prepare(shoal_session *s, void *arg)
     free(text);
     SHOAL_TRY(status);
     p->window = (size_t)s->options.n_context;
-    if (p->n < 2 || p->window < 2)
+    if (p->window < 2)
+        return shoal_fail(s->log, SHOAL_USAGE,
+                          "--context 1 has nothing to score: the first token of a window has no "
+                          "probability");
+    if (p->n < 2)
         return shoal_fail(s->log, SHOAL_BAD_DATA,
-                          "%s: %zu tokens in windows of %zu, wanted at least two in one to score",
-                          s->options.file, p->n, p->window);
+                          "%s: %zu tokens, wanted at least two to have one to score",
+                          s->options.file, p->n);
     p->n_window = (p->n + p->window - 1) / p->window;
     p->sequence = calloc(p->n_window, sizeof *p->sequence);
     p->sum_nll = calloc(p->n_window, sizeof *p->sum_nll);

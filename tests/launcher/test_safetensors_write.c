@@ -69,7 +69,8 @@ START_TEST(what_is_written_can_be_read)
     ck_assert_uint_eq(t->offset % 8, 0);
     float read_b[6];
     ck_assert_int_eq(shoal_checkpoint_read(checkpoint, t, 0, sizeof read_b, read_b), SHOAL_OK);
-    ck_assert_int_eq(memcmp(read_b, b, sizeof b), 0);
+    for (int i = 0; i < 6; i++)
+        ck_assert_float_eq(read_b[i], b[i]);
     int32_t read_a[4];
     t = shoal_checkpoint_find(checkpoint, "a");
     ck_assert_int_eq(shoal_checkpoint_read(checkpoint, t, 0, sizeof read_a, read_a), SHOAL_OK);
