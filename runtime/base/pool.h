@@ -2,7 +2,8 @@
  * tiles that workers take one by one. Between its tiles worker 0 calls the poll hook (the
  * transport's progress: Open MPI's TCP path moves nothing on its own). Pool threads never touch
  * comm. What a tile writes must not depend on which worker runs it, so results do not depend on the
- * thread count. Waiting spins briefly, then yields, so that oversubscribed ranks progress.
+ * thread count. Waiting spins briefly, then yields, so that oversubscribed ranks progress; a
+ * worker that finds nothing to do for 50 us sleeps. Pool threads take no signals.
  * Layering: base. */
 #ifndef SHOAL_BASE_POOL_H
 #define SHOAL_BASE_POOL_H
