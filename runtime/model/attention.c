@@ -22,6 +22,11 @@ static int32_t chunk_tiles(const attend_job *job, const shoal_chunk *chunk)
     return per_kv_head * job->model->spec->attention.n_kv_head;
 }
 
+static int32_t within_block(int32_t position)
+{
+    return position < 0 ? 0 : position > SHOAL_ATTEND_BLOCK ? SHOAL_ATTEND_BLOCK : position;
+}
+
 /* One tile: pairs [pair0, pair0 + n_pair) of (row, head in group) of a chunk, kv head `kv_head`. */
 static void attend_tile(const attend_job *job, const shoal_chunk *chunk, int32_t kv_head,
                         int32_t pair0, int32_t n_pair, int32_t worker)
@@ -44,20 +49,23 @@ static void attend_tile(const attend_job *job, const shoal_chunk *chunk, int32_t
         memcpy(query + (size_t)i * d_k, job->query + at, d_k * sizeof(float));
         state[i] = (shoal_attend_state){.max = -INFINITY, .denom = 0.0F};
         position[i] = chunk->position0 + row;
-        first[i] = 0;
     }
     memset(out, 0, (size_t)n_pair * d_v * sizeof(float));
 
     bool mla = a->kind == SHOAL_ATTENTION_MLA;
+    const float *sinks = m->weights.layer[job->layer].attention.sinks;
     int32_t key0 = mla ? 0 : kv_head * a->head_dim;
     int32_t value0 = mla ? 0 : (a->n_kv_head + kv_head) * a->head_dim;
-    int32_t n_seen = position[n_pair - 1] + 1;
-    for (int32_t block = 0; block * SHOAL_ATTEND_BLOCK < n_seen; block++) {
+    int32_t n_seen = position[n_pair - 1] + 1, window = a->window[job->layer];
+    int32_t oldest = window > 0 && position[0] + 1 > window ? position[0] + 1 - window : 0;
+    for (int32_t block = oldest / SHOAL_ATTEND_BLOCK; block * SHOAL_ATTEND_BLOCK < n_seen;
+         block++) {
         int32_t p0 = block * SHOAL_ATTEND_BLOCK;
         int32_t n_position = n_seen - p0 < SHOAL_ATTEND_BLOCK ? n_seen - p0 : SHOAL_ATTEND_BLOCK;
         for (int32_t i = 0; i < n_pair; i++) {
-            int32_t visible = position[i] + 1 - p0;
-            last[i] = visible < 0 ? 0 : visible > SHOAL_ATTEND_BLOCK ? SHOAL_ATTEND_BLOCK : visible;
+            int32_t end = position[i] + 1 - p0;
+            last[i] = within_block(end);
+            first[i] = window > 0 ? within_block(end - window) : 0;
         }
         const void *rows = shoal_kv_cache_block(&m->cache, job->layer, chunk->slot, block);
         k->attend_tile(k_tile, v_tile, rows, m->cache.row_bytes, m->cache.dtype, n_position, key0,
@@ -70,6 +78,8 @@ static void attend_tile(const attend_job *job, const shoal_chunk *chunk, int32_t
         int32_t row = (pair0 + i) / job->n_group,
                 head = kv_head * job->n_group + (pair0 + i) % job->n_group;
         float *to = m->step.attended + ((size_t)(chunk->row0 + row) * n_head + (size_t)head) * d_v;
+        if (sinks != NULL)
+            k->attend_sink(out + (size_t)i * d_v, &state[i], sinks[head], job->d_v);
         k->attend_finish(out + (size_t)i * d_v, &state[i], job->d_v);
         memcpy(to, out + (size_t)i * d_v, d_v * sizeof(float));
     }
@@ -116,5 +126,5 @@ void shoal__attention(shoal_model *model, const shoal_forward_input *in, int32_t
         shoal__attention_mla(model, in, layer);
     else
         shoal__attention_gqa(model, in, layer);
-    model->compute.kernels->add(step->x, step->acc, (int64_t)in->n_token * s->n_embd);
+    shoal__add_residual(model, in->n_token);
 }

@@ -2,7 +2,8 @@
  * the core, the output projection. */
 #include "runtime/model/model_state.h"
 
-/* Norm and rotate n_head heads of every row in place. x: [n_token, ld_x]. */
+/* Norm (each head, or all of them as one vector) and rotate n_head heads of every row in place. x:
+ * [n_token, ld_x]. */
 static void norm_and_rotate(const shoal_model *m, float *x, int64_t ld_x, int32_t n_head,
                             const float *norm, int32_t n_token)
 {
@@ -11,9 +12,11 @@ static void norm_and_rotate(const shoal_model *m, float *x, int64_t ld_x, int32_
     size_t half = (size_t)a->rope.n_rot / 2;
     for (int32_t t = 0; t < n_token; t++) {
         const float *cos = m->step.cos + (size_t)t * half, *sin = m->step.sin + (size_t)t * half;
+        if (norm != NULL && a->qk_norm == SHOAL_QK_NORM_WHOLE)
+            k->rms_norm(x + t * ld_x, x + t * ld_x, norm, n_head * a->head_dim, m->spec->norm_eps);
         for (int32_t head = 0; head < n_head; head++) {
             float *v = x + t * ld_x + (int64_t)head * a->head_dim;
-            if (norm != NULL)
+            if (norm != NULL && a->qk_norm == SHOAL_QK_NORM_HEAD)
                 k->rms_norm(v, v, norm, a->head_dim, m->spec->norm_eps);
             if (a->rope.kind == SHOAL_ROPE_HALF)
                 k->rope_half(v, cos, sin, a->rope.n_rot);
@@ -35,9 +38,9 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
     int32_t n = in->n_token;
 
     const shoal_matmul_item item[3] = {
-        {step->q, q_width, &w->q, step->h, s->n_embd, n, NULL},
-        {step->kv, kv_width, &w->k, step->h, s->n_embd, n, NULL},
-        {step->kv + k_width, kv_width, &w->v, step->h, s->n_embd, n, NULL},
+        {step->q, q_width, &w->q, step->h, s->n_embd, n, w->q_bias},
+        {step->kv, kv_width, &w->k, step->h, s->n_embd, n, w->k_bias},
+        {step->kv + k_width, kv_width, &w->v, step->h, s->n_embd, n, w->v_bias},
     };
     shoal_op_matmul_many(&model->compute, item, 3);
     norm_and_rotate(model, step->q, q_width, a->n_head, w->q_norm, n);
@@ -50,5 +53,7 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
                                  (int32_t)kv_width);
     }
     shoal__attend(model, in, layer, step->q);
-    shoal_op_matmul(&model->compute, step->acc, s->n_embd, &w->o, step->attended, q_width, n);
+    const shoal_matmul_item out = {step->acc, s->n_embd, &w->o,    step->attended,
+                                   q_width,   n,         w->o_bias};
+    shoal_op_matmul_many(&model->compute, &out, 1);
 }

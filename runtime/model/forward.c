@@ -7,13 +7,16 @@
 
 #include <string.h>
 
-static void embed(shoal_model *model, const shoal_forward_input *in)
+/* x [n_token, ld] = embedding of each row's token. */
+static void embed(shoal_model *model, const shoal_forward_input *in, float *x, int64_t ld)
 {
-    int32_t n_embd = model->spec->n_embd;
+    const shoal_spec *s = model->spec;
     for (int32_t t = 0; t < in->n_token; t++) {
-        float *x = model->step.x + (size_t)t * (size_t)n_embd;
-        for (int32_t c = 0; c < n_embd; c++)
-            x[c] = shoal_matrix_at(&model->weights.embed, in->token[t], c);
+        float *row = x + t * ld;
+        for (int32_t c = 0; c < s->n_embd; c++)
+            row[c] = shoal_matrix_at(&model->weights.embed, in->token[t], c);
+        if (s->embedding_multiplier != 1.0F)
+            model->compute.kernels->scale(row, s->embedding_multiplier, s->n_embd);
     }
 }
 
@@ -38,54 +41,96 @@ static void rotations(shoal_model *model, const shoal_forward_input *in)
     }
 }
 
-static void head(shoal_forward_output *out, shoal_model *model, const shoal_forward_input *in)
+/* Logits of the rows that are wanted, from the normed rows in step.h. */
+static void head(shoal_forward_output *out, shoal_model *model, const shoal_forward_input *in,
+                 const float *norm)
 {
     const shoal_spec *s = model->spec;
     shoal_step *step = &model->step;
     size_t n_embd = (size_t)s->n_embd;
+    *out = (shoal_forward_output){
+        .logits = step->logits, .hidden = step->logit_hidden, .all_hidden = step->h};
+    if (in->n_token == 0)
+        return;
+    shoal_op_rms_norm(&model->compute, step->h, s->n_embd, step->x, s->n_embd, norm, in->n_token,
+                      s->n_embd, s->norm_eps);
+    if (in->n_logit == 0)
+        return;
     for (int32_t i = 0; i < in->n_logit; i++)
-        memcpy(step->logit_hidden + (size_t)i * n_embd, step->x + (size_t)in->logit_row[i] * n_embd,
+        memcpy(step->logit_hidden + (size_t)i * n_embd, step->h + (size_t)in->logit_row[i] * n_embd,
                n_embd * sizeof(float));
-    shoal_op_rms_norm(&model->compute, step->logit_hidden, s->n_embd, step->logit_hidden, s->n_embd,
-                      model->weights.final_norm, in->n_logit, s->n_embd, s->norm_eps);
     shoal_op_matmul(&model->compute, step->logits, s->n_vocab, &model->weights.lm_head,
                     step->logit_hidden, s->n_embd, in->n_logit);
-    out->logits = step->logits;
-    out->hidden = step->logit_hidden;
+    if (s->logits_divisor != 1.0F)
+        model->compute.kernels->scale(step->logits, 1.0F / s->logits_divisor,
+                                      (int64_t)in->n_logit * s->n_vocab);
+}
+
+/* One decoder layer: step.x in and out. moe_layer: its number among the MoE layers, if it is one.
+ */
+static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                                  int32_t moe_layer)
+{
+    shoal_phase_times *times = &model->times;
+    SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
+    int64_t mark_us = shoal_clock_us();
+    if (in->n_token > 0)
+        shoal__attention(model, in, layer);
+    times->attention_us += shoal_clock_us() - mark_us;
+    if (model->spec->is_moe[layer]) {
+        SHOAL_TRY(shoal__moe(model, in, layer, moe_layer));
+    } else if (in->n_token > 0) {
+        mark_us = shoal_clock_us();
+        shoal__dense_mlp(model, layer, in->n_token);
+        times->dense_us += shoal_clock_us() - mark_us;
+    }
+    return model->poll_status; /* found between compute tiles */
 }
 
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
                            const shoal_forward_input *in)
 {
-    shoal_phase_times *times = &model->times;
+    const shoal_spec *s = model->spec;
     int64_t mark_us = shoal_clock_us();
-    if (in->n_token > 0) {
-        embed(model, in);
-        rotations(model, in);
-    }
-    times->other_us += shoal_clock_us() - mark_us;
+    embed(model, in, model->step.x, s->n_embd);
+    rotations(model, in);
+    model->times.other_us += shoal_clock_us() - mark_us;
 
     int32_t moe_layer = 0;
-    for (int32_t layer = 0; layer < model->spec->n_layer; layer++) {
-        SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
-        mark_us = shoal_clock_us();
-        if (in->n_token > 0)
-            shoal__attention(model, in, layer);
-        times->attention_us += shoal_clock_us() - mark_us;
-        if (model->spec->is_moe[layer]) {
-            SHOAL_TRY(shoal__moe(model, in, layer, moe_layer++));
-        } else if (in->n_token > 0) {
-            mark_us = shoal_clock_us();
-            shoal__dense_mlp(model, layer, in->n_token);
-            times->dense_us += shoal_clock_us() - mark_us;
-        }
-        SHOAL_TRY(model->poll_status); /* found between compute tiles */
+    for (int32_t layer = 0; layer < s->n_layer; layer++) {
+        SHOAL_TRY(decoder_layer(model, in, layer, moe_layer));
+        moe_layer += s->is_moe[layer] ? 1 : 0;
     }
 
-    *out = (shoal_forward_output){0};
     mark_us = shoal_clock_us();
-    if (in->n_logit > 0)
-        head(out, model, in);
-    times->logits_us += shoal_clock_us() - mark_us;
+    head(out, model, in, model->weights.final_norm);
+    model->times.logits_us += shoal_clock_us() - mark_us;
+    return model->poll_status;
+}
+
+shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
+                               const shoal_forward_input *in, const float *hidden)
+{
+    const shoal_spec *s = model->spec;
+    const shoal_mtp_weights *w = &model->weights.mtp;
+    shoal_step *step = &model->step;
+    int64_t mark_us = shoal_clock_us(), n_embd = s->n_embd;
+    if (in->n_token > 0) { /* x = W [ norm(embedding of the next token) ; norm(hidden) ] */
+        embed(model, in, step->mtp_pair, 2 * n_embd);
+        rotations(model, in);
+        shoal_op_rms_norm(&model->compute, step->mtp_pair, 2 * n_embd, step->mtp_pair, 2 * n_embd,
+                          w->embed_norm, in->n_token, s->n_embd, s->norm_eps);
+        shoal_op_rms_norm(&model->compute, step->mtp_pair + n_embd, 2 * n_embd, hidden, n_embd,
+                          w->hidden_norm, in->n_token, s->n_embd, s->norm_eps);
+        shoal_op_matmul(&model->compute, step->x, n_embd, &w->project, step->mtp_pair, 2 * n_embd,
+                        in->n_token);
+    }
+    model->times.other_us += shoal_clock_us() - mark_us;
+
+    SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));
+
+    mark_us = shoal_clock_us();
+    head(out, model, in, w->head_norm);
+    model->times.logits_us += shoal_clock_us() - mark_us;
     return model->poll_status;
 }

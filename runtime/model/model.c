@@ -31,6 +31,7 @@ static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
     return (shoal_weights_source){.spec = m->spec,
                                   .placement = m->config.placement,
                                   .rank = shoal_comm_rank(m->comm),
+                                  .n_mtp = m->config.n_mtp,
                                   .loader = loader,
                                   .expert_format = m->expert_format,
                                   .log = m->log,
@@ -71,8 +72,8 @@ static void carve_session(shoal_model *m)
 {
     const shoal_spec *s = m->spec;
     int32_t n_slot = m->weights.has_attention ? m->config.n_sequence : 0;
-    shoal_kv_cache_carve(&m->cache, &m->session_arena, m->config.kv_dtype, s->n_layer, n_slot,
-                         m->config.n_context, shoal_spec_kv_width(s));
+    shoal_kv_cache_carve(&m->cache, &m->session_arena, m->config.kv_dtype, m->weights.n_layer,
+                         n_slot, m->config.n_context, shoal_spec_kv_width(s));
     m->memory.kv_bytes = m->session_arena.used_bytes;
     const shoal_exchange_config config = {.n_rank = shoal_comm_n_rank(m->comm),
                                           .rank = shoal_comm_rank(m->comm),
@@ -98,7 +99,7 @@ static void carve(shoal_model *m)
     bool own = m->weights.has_attention;
     shoal_step_carve(&m->step, &m->step_arena, m->spec, own ? m->config.n_token_max : 0,
                      own ? m->config.n_logit_max : 0, m->exchange.n_slot_max,
-                     shoal_pool_n_thread(m->compute.pool));
+                     shoal_pool_n_thread(m->compute.pool), m->config.n_mtp > 0);
     m->memory.expert_bytes = totals.expert_bytes;
     m->memory.attention_bytes = totals.attention_bytes;
     m->memory.other_weight_bytes = totals.other_bytes;
@@ -126,7 +127,8 @@ shoal_status shoal_model_open(shoal_model **model, const shoal_spec *spec,
                               shoal_log *log)
 {
     shoal_model *m = calloc(1, sizeof(*m));
-    shoal_expert_format *format = calloc((size_t)spec->n_moe_layer + 1, sizeof(*format));
+    shoal_expert_format *format =
+        calloc((size_t)spec->n_moe_layer + (size_t)config->n_mtp + 1, sizeof(*format));
     if (m == NULL || format == NULL) {
         free(m);
         free(format);
@@ -210,4 +212,11 @@ const shoal_wire *shoal_model_wire(const shoal_model *model)
 const shoal_phase_times *shoal_model_times(const shoal_model *model)
 {
     return &model->times;
+}
+
+bool shoal_model_has_mtp(const shoal_spec *spec, const shoal_checkpoint *checkpoint)
+{
+    char name[SHOAL_TENSOR_NAME_MAX];
+    (void)shoal_spec_tensor_name(name, spec, SHOAL_ROLE_MTP_PROJECT, spec->n_layer, 0);
+    return spec->n_mtp_layer > 0 && shoal_checkpoint_find(checkpoint, name) != NULL;
 }

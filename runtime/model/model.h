@@ -21,7 +21,9 @@ typedef struct shoal_model shoal_model;
 
 /* Limits and choices of a session, equal on all ranks where agreement needs it. */
 typedef struct shoal_model_config {
-    bool fast; /* --math fast: wire format of rule 2 */
+    int32_t n_mtp; /* MTP layers to load for shoal_forward_mtp: 0, or 1 (then placement has one MoE
+                      layer more) */
+    bool fast;     /* --math fast: wire format of rule 2 */
     shoal_combine_kind combine;
     shoal_kv_dtype kv_dtype;
     int32_t n_context;                /* positions per sequence */
@@ -98,12 +100,25 @@ typedef struct shoal_forward_input {
 
 /* Views into step memory, valid until the next forward. */
 typedef struct shoal_forward_output {
-    float *logits;       /* [n_logit, n_vocab] */
-    const float *hidden; /* [n_logit, n_embd] after the last norm */
+    float *logits;           /* [n_logit, n_vocab] */
+    const float *hidden;     /* [n_logit, n_embd] after the last norm */
+    const float *all_hidden; /* [n_token, n_embd] after the last norm */
 } shoal_forward_output;
 
 /* One step of this rank; collective over all ranks of the model's comm. */
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
                            const shoal_forward_input *in);
+
+/* One step of the MTP layer, as a guess at the token after next: row i has the token that follows
+ * the row whose post-norm hidden state is hidden[i] (all_hidden of an earlier step, [n_token,
+ * n_embd]; may be in step memory); its position is that row's. Logits guess the token after
+ * in->token[i]; hidden and all_hidden are after the layer's own norm, for the next guess. Own cache
+ * rows at the same positions. Collective like shoal_forward; in->capture is not used. Formula:
+ * DeepSeek-V3 report section 2.2. */
+shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
+                               const shoal_forward_input *in, const float *hidden);
+
+/* True if the checkpoint has the MTP layer that its config announces. */
+bool shoal_model_has_mtp(const shoal_spec *spec, const shoal_checkpoint *checkpoint);
 
 #endif

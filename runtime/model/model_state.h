@@ -45,6 +45,9 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
 void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, const float *h,
                 int32_t n_token);
 
+/* step.x += residual_multiplier * step.acc */
+void shoal__add_residual(shoal_model *model, int32_t n_token);
+
 /* The two kinds of attention: queries into q_absorbed or q, cache rows stored; then the core; then
  * back to acc. */
 void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int32_t layer);

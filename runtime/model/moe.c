@@ -19,6 +19,16 @@ void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights
     shoal_op_matmul(&model->compute, out, n_embd, &weights->down, step->gate, n_ff, n_token);
 }
 
+void shoal__add_residual(shoal_model *model, int32_t n_token)
+{
+    const shoal_kernels *k = model->compute.kernels;
+    int64_t n = (int64_t)n_token * model->spec->n_embd;
+    if (model->spec->residual_multiplier != 1.0F)
+        k->axpy(model->step.x, model->spec->residual_multiplier, model->step.acc, n);
+    else
+        k->add(model->step.x, model->step.acc, n);
+}
+
 static void norm(shoal_model *model, int32_t layer, int32_t n_token)
 {
     const shoal_spec *s = model->spec;
@@ -30,8 +40,7 @@ void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token)
 {
     norm(model, layer, n_token);
     shoal__mlp(model->step.acc, model, &model->weights.layer[layer].dense, model->step.h, n_token);
-    model->compute.kernels->add(model->step.x, model->step.acc,
-                                (int64_t)n_token * model->spec->n_embd);
+    shoal__add_residual(model, n_token);
 }
 
 /* Router logits of the normed rows, and the choice. */
@@ -42,8 +51,9 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
     const shoal_layer_weights *w = &model->weights.layer[layer];
     shoal_step *step = &model->step;
     int32_t n = in->n_token;
-    shoal_op_matmul(&model->compute, step->router_logits, s->router.n_expert, &w->router, step->h,
-                    s->n_embd, n);
+    const shoal_matmul_item logits = {
+        step->router_logits, s->router.n_expert, &w->router, step->h, s->n_embd, n, w->router_bias};
+    shoal_op_matmul_many(&model->compute, &logits, 1);
     shoal_route(step->topk_expert, step->topk_weight, &s->router, model->compute.kernels,
                 step->router_logits, w->router_select_bias, n);
     if (in->capture != NULL) {
@@ -52,6 +62,23 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
                n_choice * sizeof(int32_t));
         memcpy(in->capture->weight + (size_t)moe_layer * n_choice, step->topk_weight,
                n_choice * sizeof(float));
+    }
+}
+
+/* step.shared = the shared experts of the normed rows, times sigmoid(g . h) where the family gates
+ * them. */
+static void shared_experts(shoal_model *model, int32_t layer, int32_t n)
+{
+    const shoal_layer_weights *w = &model->weights.layer[layer];
+    const shoal_kernels *k = model->compute.kernels;
+    shoal_step *step = &model->step;
+    int32_t n_embd = model->spec->n_embd;
+    shoal__mlp(step->shared, model, &w->shared, step->h, n);
+    for (int32_t t = 0; t < n && model->spec->shared_gated; t++) {
+        float gate;
+        k->matmul(&gate, 1, &w->shared_gate, 0, 1, step->h + (size_t)t * (size_t)n_embd, n_embd, 1);
+        k->sigmoid(&gate, 1);
+        k->scale(step->shared + (size_t)t * (size_t)n_embd, gate, n_embd);
     }
 }
 
@@ -85,7 +112,7 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
     SHOAL_TRY(shoal_dispatch_begin(x, model->comm, step->h, in->step, layer));
     lap(&times->dispatch_us, &mark_us);
     if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
-        shoal__mlp(step->shared, model, &model->weights.layer[layer].shared, step->h, n);
+        shared_experts(model, layer, n);
     lap(&times->shared_us, &mark_us);
     SHOAL_TRY(shoal_dispatch_end(x, model->comm, in->step, layer));
     lap(&times->dispatch_us, &mark_us);
@@ -94,12 +121,10 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
                           x->recv.n_slot);
     lap(&times->experts_us, &mark_us);
     SHOAL_TRY(shoal_combine(step->acc, x, model->comm, step->done));
-    if (n > 0) { /* + shared experts, + residual */
-        int64_t n_value = (int64_t)n * s->n_embd;
-        if (s->n_ff_shared > 0)
-            model->compute.kernels->add(step->acc, step->shared, n_value);
-        model->compute.kernels->add(step->x, step->acc, n_value);
-    }
+    if (n > 0 && s->n_ff_shared > 0)
+        model->compute.kernels->add(step->acc, step->shared, (int64_t)n * s->n_embd);
+    if (n > 0)
+        shoal__add_residual(model, n);
     lap(&times->combine_us, &mark_us);
     return SHOAL_OK;
 }

@@ -40,11 +40,13 @@ static shoal_status check_quantization(const shoal_json *config, shoal_log *log)
     if (q == NULL)
         return SHOAL_OK;
     const char *method = shoal_json_string(shoal_json_get(q, "quant_method"), NULL);
+    if (method != NULL && strcmp(method, "mxfp4") == 0)
+        return SHOAL_OK;
     if (method == NULL || strcmp(method, "fp8") != 0)
         return shoal_fail(log, SHOAL_BAD_DATA,
                           "config.json: quantization_config.quant_method is \"%s\"; supported are "
                           "checkpoints in BF16, F16, "
-                          "F32 and \"fp8\" (e4m3 in 128x128 blocks)",
+                          "F32, \"fp8\" (e4m3 in 128x128 blocks) and \"mxfp4\"",
                           method != NULL ? method : "(missing)");
     const shoal_json *block = shoal_json_get(q, "weight_block_size");
     if (block != NULL && (shoal_json_size(block) != 2 ||
@@ -129,6 +131,7 @@ shoal_status shoal_spec_open(shoal_spec *spec, const shoal_checkpoint *checkpoin
 void shoal_spec_close(shoal_spec *spec)
 {
     free(spec->is_moe);
+    free(spec->attention.window);
     free(spec->attention.rope.inv_freq);
     *spec = (shoal_spec){0};
 }
@@ -161,8 +164,13 @@ static int64_t attention_parameters(const shoal_spec *spec, int64_t *norms)
     int64_t n_embd = spec->n_embd;
     int64_t q_width = (int64_t)a->n_head * a->head_dim;
     if (a->kind == SHOAL_ATTENTION_GQA) {
-        *norms = a->qk_norm == SHOAL_QK_NORM_HEAD ? 2 * a->head_dim : 0;
-        return n_embd * (2 * q_width + 2 * (int64_t)a->n_kv_head * a->head_dim);
+        int64_t kv_width = (int64_t)a->n_kv_head * a->head_dim;
+        *norms = a->qk_norm == SHOAL_QK_NORM_HEAD    ? 2 * a->head_dim
+                 : a->qk_norm == SHOAL_QK_NORM_WHOLE ? q_width + kv_width
+                                                     : 0;
+        int64_t biases = (a->qkv_bias ? q_width + 2 * kv_width : 0) + (a->o_bias ? n_embd : 0) +
+                         (a->sinks ? a->n_head : 0);
+        return n_embd * (2 * q_width + 2 * kv_width) + biases;
     }
     int64_t kv = n_embd * (a->kv_lora_rank + a->rope.n_rot) +
                  (int64_t)a->kv_lora_rank * a->n_head * (a->nope_dim + a->v_dim);
@@ -180,10 +188,12 @@ shoal_parameter_count shoal_spec_count(const shoal_spec *spec)
     c.lm_head = spec->tied_embeddings ? 0 : spec->n_vocab * n_embd;
     c.attention = n_layer * attention_parameters(spec, &layer_norms);
     c.norms = n_layer * (2 * n_embd + layer_norms) + n_embd;
-    c.router = n_moe * spec->router.n_expert * (n_embd + (spec->router_bias_for_select ? 1 : 0));
+    c.router = n_moe * spec->router.n_expert *
+               (n_embd + (spec->router_bias_for_select || spec->router_bias ? 1 : 0));
     c.dense_mlp = (n_layer - n_moe) * 3 * n_embd * spec->n_ff_dense;
-    c.shared_experts = n_moe * 3 * n_embd * spec->n_ff_shared;
-    c.one_expert = 3 * n_embd * spec->n_ff_expert;
+    c.shared_experts = n_moe * (3 * n_embd * spec->n_ff_shared + (spec->shared_gated ? n_embd : 0));
+    c.one_expert = 3 * n_embd * spec->n_ff_expert +
+                   (spec->expert_bias ? 2 * (int64_t)spec->n_ff_expert + n_embd : 0);
     c.experts = n_moe * spec->router.n_expert * c.one_expert;
     c.total = c.embed + c.lm_head + c.attention + c.norms + c.router + c.dense_mlp +
               c.shared_experts + c.experts;

@@ -13,7 +13,11 @@
 #define SHOAL_MAX_EOS   16
 
 typedef enum shoal_attention_kind { SHOAL_ATTENTION_GQA, SHOAL_ATTENTION_MLA } shoal_attention_kind;
-typedef enum shoal_qk_norm_kind { SHOAL_QK_NORM_NONE, SHOAL_QK_NORM_HEAD } shoal_qk_norm_kind;
+typedef enum shoal_qk_norm_kind {
+    SHOAL_QK_NORM_NONE,
+    SHOAL_QK_NORM_HEAD,
+    SHOAL_QK_NORM_WHOLE
+} shoal_qk_norm_kind;
 typedef enum shoal_rope_kind { SHOAL_ROPE_HALF, SHOAL_ROPE_INTERLEAVED } shoal_rope_kind;
 
 typedef struct shoal_rope_config {
@@ -29,11 +33,14 @@ typedef struct shoal_attention_config {
     int32_t n_kv_head;          /* GQA */
     int32_t head_dim;           /* GQA: of q, k, v */
     shoal_qk_norm_kind qk_norm; /* GQA */
+    bool qkv_bias, o_bias;      /* GQA */
+    bool sinks;                 /* GQA: a learned score per head in the denominator */
     int32_t q_lora_rank;        /* MLA; 0: q has one matrix */
     int32_t kv_lora_rank;       /* MLA */
     int32_t nope_dim;           /* MLA: unrotated part of a head's q and k */
     int32_t v_dim;              /* MLA: values per head */
     float scale;                /* of the scores, all factors in */
+    int32_t *window; /* [n_layer + n_mtp_layer] positions seen, itself included; 0: all */
     shoal_rope_config rope;
 } shoal_attention_config;
 
@@ -47,14 +54,18 @@ typedef struct shoal_spec {
     bool tied_embeddings;
     shoal_attention_config attention;
     shoal_router_config router;  /* of MoE layers */
+    bool router_bias;            /* added to the logits */
     bool router_bias_for_select; /* e_score_correction_bias */
     int32_t n_ff_dense;          /* inner size of a dense layer's MLP */
     int32_t n_ff_expert;
-    int32_t n_ff_shared;         /* 0: no shared experts */
+    int32_t n_ff_shared; /* 0: no shared experts */
+    bool shared_gated;   /* shared experts times sigmoid(g . x) */
+    bool expert_bias;
+    float embedding_multiplier, residual_multiplier, logits_divisor; /* 1 but for Granite */
     shoal_activation activation; /* of every MLP; zeroed: SiLU */
-    bool *is_moe;                /* [n_layer] */
-    int32_t n_moe_layer;
-    int32_t n_mtp_layer; /* multi-token-prediction layers at index n_layer..: recognised */
+    bool *is_moe;                /* [n_layer + n_mtp_layer] */
+    int32_t n_moe_layer;         /* without MTP layers */
+    int32_t n_mtp_layer;         /* multi-token-prediction layers at index n_layer..: recognised */
     int32_t n_eos;
     int32_t eos[SHOAL_MAX_EOS]; /* from generation_config.json, else config.json */
     int32_t bos;                /* -1: none */
@@ -71,6 +82,11 @@ typedef enum shoal_role {
     SHOAL_ROLE_K,
     SHOAL_ROLE_V,
     SHOAL_ROLE_O,
+    SHOAL_ROLE_Q_BIAS,
+    SHOAL_ROLE_K_BIAS,
+    SHOAL_ROLE_V_BIAS,
+    SHOAL_ROLE_O_BIAS,
+    SHOAL_ROLE_SINKS,
     SHOAL_ROLE_Q_NORM,
     SHOAL_ROLE_K_NORM,
     SHOAL_ROLE_Q_A, /* MLA */
@@ -83,15 +99,32 @@ typedef enum shoal_role {
     SHOAL_ROLE_UP,
     SHOAL_ROLE_DOWN,
     SHOAL_ROLE_ROUTER,
+    SHOAL_ROLE_ROUTER_BIAS,
     SHOAL_ROLE_ROUTER_SELECT_BIAS,
     SHOAL_ROLE_SHARED_GATE,
     SHOAL_ROLE_SHARED_UP,
     SHOAL_ROLE_SHARED_DOWN,
+    SHOAL_ROLE_SHARED_EXPERT_GATE, /* the gate over all of the shared expert */
     SHOAL_ROLE_EXPERT_GATE,
     SHOAL_ROLE_EXPERT_UP,
     SHOAL_ROLE_EXPERT_DOWN,
+    SHOAL_ROLE_EXPERT_GATE_BIAS,
+    SHOAL_ROLE_EXPERT_UP_BIAS,
+    SHOAL_ROLE_EXPERT_DOWN_BIAS,
+    SHOAL_ROLE_MTP_EMBED_NORM,
+    SHOAL_ROLE_MTP_HIDDEN_NORM,
+    SHOAL_ROLE_MTP_HEAD_NORM,
+    SHOAL_ROLE_MTP_PROJECT,
     SHOAL_N_ROLE
 } shoal_role;
+
+/* How a family stores the experts of a layer. Fused: one tensor [n_expert, ...] for all, gate and
+ * up in one. */
+typedef enum shoal_expert_layout {
+    SHOAL_EXPERTS_SEPARATE,
+    SHOAL_EXPERTS_FUSED_HALVES,      /* gate rows, then up rows */
+    SHOAL_EXPERTS_FUSED_INTERLEAVED, /* gate and up rows alternate; stored [in, out] unless MXFP4 */
+} shoal_expert_layout;
 
 /* One architecture family: its own small file. */
 typedef struct shoal_family {
@@ -103,6 +136,7 @@ typedef struct shoal_family {
     /* printf pattern per role; %d once for a per-layer role, twice (layer, expert) for an expert
      * role; NULL: not in this family. */
     const char *tensor[SHOAL_N_ROLE];
+    shoal_expert_layout expert_layout;
 } shoal_family;
 
 #define SHOAL_TENSOR_NAME_MAX 256

@@ -99,9 +99,16 @@ shoal_status shoal__spec_read_common(shoal_spec *spec, const shoal_json *config,
     SHOAL_TRY(shoal__config_bool(&spec->tied_embeddings, config, "tie_word_embeddings",
                                  d->tied_embeddings, log));
     SHOAL_TRY(shoal__config_require(config, "hidden_act", "silu", log));
-    spec->is_moe = calloc((size_t)spec->n_layer, sizeof(bool));
-    if (spec->is_moe == NULL)
-        return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for %d layers", spec->n_layer);
+    SHOAL_TRY(shoal__config_int(&spec->n_mtp_layer, config, "num_nextn_predict_layers", NULL, 0, 0,
+                                64, log));
+    spec->embedding_multiplier = spec->residual_multiplier = spec->logits_divisor = 1.0F;
+    size_t n_layer = (size_t)(spec->n_layer + spec->n_mtp_layer);
+    spec->is_moe = calloc(n_layer, sizeof(bool));
+    spec->attention.window = calloc(n_layer, sizeof(int32_t));
+    if (spec->is_moe == NULL || spec->attention.window == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for %zu layers", n_layer);
+    for (size_t layer = (size_t)spec->n_layer; layer < n_layer; layer++)
+        spec->is_moe[layer] = true; /* MTP layers */
     return SHOAL_OK;
 }
 

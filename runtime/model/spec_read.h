@@ -44,4 +44,43 @@ shoal_status shoal__spec_read_rope(shoal_spec *spec, const shoal_json *config, s
                                    int32_t n_rot, float theta_otherwise, double *mscale_squared,
                                    shoal_log *log);
 
+/* Attention of both kinds: sizes from config.json, RoPE included; the score scale is head_dim^-0.5
+ * (MLA: times mscale^2). */
+typedef struct shoal_gqa_defaults {
+    int32_t n_head;
+    int32_t n_kv_head; /* 0: n_head */
+    int32_t head_dim;  /* 0: n_embd / n_head */
+    float rope_theta;
+    float partial_rotary; /* share of a head's values that is rotated; 0: 1 */
+} shoal_gqa_defaults;
+shoal_status shoal__spec_read_gqa(shoal_spec *spec, const shoal_json *config,
+                                  const shoal_gqa_defaults *d, shoal_log *log);
+/* q_lora_otherwise, n_head_otherwise: when the key is absent; an explicit null for q_lora_rank
+ * means none. */
+shoal_status shoal__spec_read_mla(shoal_spec *spec, const shoal_json *config,
+                                  int32_t n_head_otherwise, int32_t q_lora_otherwise,
+                                  shoal_log *log);
+
+/* Router sizes: experts (under expert_key or num_local_experts), top-k. The rest of the router
+ * stays at: no groups, scale 1. */
+shoal_status shoal__spec_read_router(shoal_spec *spec, const shoal_json *config,
+                                     const char *expert_key, int32_t n_expert, int32_t top_k,
+                                     shoal_log *log);
+/* n_group and topk_group. */
+shoal_status shoal__spec_read_groups(shoal_spec *spec, const shoal_json *config, int32_t n_group,
+                                     int32_t topk_group, shoal_log *log);
+/* MoE from layer first_k_dense_replace on, every moe_layer_freq-th (DeepSeek, GLM); inner sizes;
+ * shared experts of n_shared_experts times the expert's size. */
+typedef struct shoal_deepseek_mlp_defaults {
+    int32_t n_ff_dense, n_ff_expert, n_shared, n_dense_layer;
+} shoal_deepseek_mlp_defaults;
+shoal_status shoal__spec_read_deepseek_mlp(shoal_spec *spec, const shoal_json *config,
+                                           const shoal_deepseek_mlp_defaults *d, shoal_log *log);
+/* MoE by mlp_only_layers and decoder_sparse_step (Qwen). */
+shoal_status shoal__spec_read_sparse_layers(shoal_spec *spec, const shoal_json *config,
+                                            shoal_log *log);
+/* Every layer MoE, experts of intermediate_size (Mixtral, OLMoE, gpt-oss, Granite). */
+shoal_status shoal__spec_read_all_moe(shoal_spec *spec, const shoal_json *config, int32_t n_ff,
+                                      shoal_log *log);
+
 #endif

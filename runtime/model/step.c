@@ -37,7 +37,7 @@ static void carve_attention(shoal_step *step, shoal_arena *arena, const shoal_sp
 
 void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
                       int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
-                      int32_t n_thread)
+                      int32_t n_thread, bool mtp)
 {
     size_t n = (size_t)n_token_max, n_embd = (size_t)spec->n_embd, n_logit = (size_t)n_logit_max;
     size_t n_ff =
@@ -53,6 +53,7 @@ void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *sp
     step->topk_expert = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, int32_t);
     step->topk_weight = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, float);
     step->done = SHOAL_TAKE(arena, (size_t)n_slot_max * n_embd, float);
+    step->mtp_pair = SHOAL_TAKE(arena, mtp ? n * 2 * n_embd : 0, float);
     step->logit_hidden = SHOAL_TAKE(arena, n_logit * n_embd, float);
     step->logits = SHOAL_TAKE(arena, n_logit * (size_t)spec->n_vocab, float);
 }

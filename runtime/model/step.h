@@ -35,6 +35,7 @@ typedef struct shoal_step {
     float *topk_weight;   /* [n_token_max, top_k] */
     /* Experts: results of all rows that came to this rank, [n_slot_max, n_embd] */
     float *done;
+    float *mtp_pair; /* [n_token_max, 2 * n_embd] MTP: embedding, hidden */
     /* Head */
     float *logit_hidden; /* [n_logit_max, n_embd] */
     float *logits;       /* [n_logit_max, n_vocab] */
@@ -45,7 +46,7 @@ typedef struct shoal_step {
 /* Measure or carve. On a rank without sequences n_token_max and n_logit_max are 0. */
 void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
                       int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
-                      int32_t n_thread);
+                      int32_t n_thread, bool mtp);
 
 /* Widths of a head's query and value in the attention core. */
 int32_t shoal_step_d_k(const shoal_spec *spec);

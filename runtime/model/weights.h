@@ -19,8 +19,13 @@ typedef struct shoal_attention_weights {
     shoal_matrix q; /* [n_head * head_dim, n_embd] */
     shoal_matrix k; /* [n_kv_head * head_dim, n_embd] */
     shoal_matrix v; /* [n_kv_head * head_dim, n_embd] */
-    float *q_norm;  /* [head_dim] */
-    float *k_norm;  /* [head_dim] */
+    float *q_bias;  /* [n_head * head_dim] or NULL */
+    float *k_bias;  /* [n_kv_head * head_dim] or NULL */
+    float *v_bias;  /* [n_kv_head * head_dim] or NULL */
+    float *o_bias;  /* [n_embd] or NULL */
+    float *q_norm;  /* [head_dim], or of the whole vector; or NULL */
+    float *k_norm;  /* likewise */
+    float *sinks;   /* [n_head] or NULL */
     /* MLA */
     shoal_matrix q_a;   /* [q_lora_rank, n_embd] */
     float *q_a_norm;    /* [q_lora_rank] */
@@ -40,18 +45,29 @@ typedef struct shoal_layer_weights {
     shoal_attention_weights attention;
     shoal_mlp_weights dense;   /* dense layers */
     shoal_matrix router;       /* [n_expert, n_embd], MoE layers */
+    float *router_bias;        /* [n_expert] or NULL */
     float *router_select_bias; /* [n_expert] or NULL */
     shoal_mlp_weights shared;  /* MoE layers with shared experts */
+    shoal_matrix shared_gate;  /* [1, n_embd], where the shared expert is gated */
 } shoal_layer_weights;
+
+/* What an MTP layer has beyond a decoder layer. */
+typedef struct shoal_mtp_weights {
+    float *embed_norm;    /* [n_embd] */
+    float *hidden_norm;   /* [n_embd] */
+    float *head_norm;     /* [n_embd] */
+    shoal_matrix project; /* [n_embd, 2 * n_embd], embedding first */
+} shoal_mtp_weights;
 
 typedef struct shoal_weights {
     bool has_attention; /* false on an expert-only rank: everything but the shard is absent */
     shoal_matrix
         embed; /* [n_vocab, n_embd], packed like the head so that tied embeddings are one matrix */
-    shoal_matrix lm_head; /* [n_vocab, n_embd]; shares embed's memory when tied */
-    float *final_norm;    /* [n_embd] */
-    int32_t n_layer;
+    shoal_matrix lm_head;       /* [n_vocab, n_embd]; shares embed's memory when tied */
+    float *final_norm;          /* [n_embd] */
+    int32_t n_layer;            /* with the MTP layers that are used */
     shoal_layer_weights *layer; /* [n_layer] */
+    shoal_mtp_weights mtp;
     shoal_shard shard;
 } shoal_weights;
 
@@ -68,6 +84,7 @@ typedef struct shoal_weights_source {
     const shoal_spec *spec;
     const shoal_placement *placement;
     int32_t rank;
+    int32_t n_mtp; /* MTP layers to use: 0 or 1 */
     shoal_loader *loader;
     shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
     shoal_log *log;

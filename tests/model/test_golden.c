@@ -35,6 +35,8 @@ static void golden_path(char path[512], const char *name)
     (void)snprintf(path, 512, "%s/tests/golden/%s", getenv("SHOAL_SOURCE_DIR"), name);
 }
 
+static int32_t n_mtp; /* MTP layers of the next fixture */
+
 static void open_fixture(fixture *f, const char *name, const char *kernels, int32_t n_thread,
                          bool fast)
 {
@@ -44,7 +46,7 @@ static void open_fixture(fixture *f, const char *name, const char *kernels, int3
     shoal_log_init(&f->log, stderr, 0, "test");
     ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &f->log), SHOAL_OK);
     ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_placement_open(&f->placement, f->spec.n_moe_layer,
+    ck_assert_int_eq(shoal_placement_open(&f->placement, f->spec.n_moe_layer + n_mtp,
                                           f->spec.router.n_expert, f->spec.router.n_group, 1, NULL,
                                           NULL, &f->log),
                      SHOAL_OK);
@@ -54,7 +56,8 @@ static void open_fixture(fixture *f, const char *name, const char *kernels, int3
     ck_assert_int_eq(shoal_comm_open(&f->comm, transport, &comm_config, &f->log), SHOAL_OK);
     ck_assert_int_eq(shoal_kernels_select(&f->compute.kernels, kernels, &f->log), SHOAL_OK);
     ck_assert_int_eq(shoal_pool_open(&f->compute.pool, n_thread, &f->log), SHOAL_OK);
-    const shoal_model_config config = {.fast = fast,
+    const shoal_model_config config = {.n_mtp = n_mtp,
+                                       .fast = fast,
                                        .combine = SHOAL_COMBINE_EXACT,
                                        .kv_dtype = fast ? SHOAL_KV_BF16 : SHOAL_KV_F32,
                                        .n_context = N_CONTEXT,
@@ -206,8 +209,12 @@ static void compare_routing(const fixture *f, const expected *e, const int32_t *
     free(want_weight);
 }
 
-static const char *const goldens[] = {"deepseek_v3", "deepseek_v3-fp8", "deepseek_v3-mtp",
-                                      "qwen3_moe", "qwen3_moe-sharded"};
+static const char *const goldens[] = {
+    "deepseek_v3", "deepseek_v3-fp8",  "deepseek_v3-mtp", "qwen3_moe", "qwen3_moe-sharded",
+    "deepseek_v2", "deepseek_v2-lite", "qwen2_moe",       "mixtral",   "mixtral-swa",
+    "olmoe",       "gpt_oss",          "gpt_oss-mxfp4",   "glm4_moe",  "glm4_moe-noqknorm",
+    "granitemoe"};
+#define N_GOLDEN ((int)(sizeof(goldens) / sizeof(goldens[0])))
 
 START_TEST(prompt_and_greedy)
 {
@@ -285,12 +292,62 @@ START_TEST(same_bits)
 }
 END_TEST
 
+/* mtp_logits[i] predicts token i + 2 from token i + 1 and the main model's hidden state of row i,
+ * whatever the chunks. */
+START_TEST(mtp)
+{
+    const int32_t chunk_rows[3] = {64, 1, 5};
+    fixture f;
+    expected e;
+    n_mtp = 1;
+    open_fixture(&f, "deepseek_v3-mtp", "auto", 2, false);
+    ck_assert(shoal_model_has_mtp(&f.spec, f.checkpoint));
+    open_expected(&e, "deepseek_v3-mtp", &f.log);
+    int32_t n = e.n_prompt - 1;
+    size_t n_vocab = (size_t)f.spec.n_vocab, n_embd = (size_t)f.spec.n_embd;
+    float *logits = malloc((size_t)e.n_prompt * n_vocab * sizeof(float));
+    float *hidden = malloc((size_t)e.n_prompt * n_embd * sizeof(float));
+    int64_t n_value;
+    float *want = read_tensor(&e, "mtp_logits", &n_value);
+    ck_assert_int_eq(n_value, (int64_t)n * f.spec.n_vocab);
+    run(&f, e.prompt, e.n_prompt, 0, 64, logits, hidden, NULL, NULL);
+    int32_t row[64];
+    for (int32_t i = 0; i < 64; i++)
+        row[i] = i;
+    bool is_source[1] = {true};
+    int32_t rows = chunk_rows[_i];
+    for (int32_t at = 0; at < n; at += rows) {
+        int32_t m = n - at < rows ? n - at : rows;
+        const shoal_chunk chunk = {.position0 = at, .n_row = m};
+        const shoal_forward_input in = {.token = e.prompt + at + 1,
+                                        .n_token = m,
+                                        .chunk = &chunk,
+                                        .n_chunk = 1,
+                                        .is_source = is_source,
+                                        .logit_row = row,
+                                        .n_logit = m};
+        shoal_forward_output out;
+        ck_assert_int_eq(shoal_forward_mtp(&out, f.model, &in, hidden + (size_t)at * n_embd),
+                         SHOAL_OK);
+        memcpy(logits + (size_t)at * n_vocab, out.logits, (size_t)m * n_vocab * sizeof(float));
+    }
+    compare("mtp_logits", logits, want, n_value);
+    free(want);
+    free(hidden);
+    free(logits);
+    close_expected(&e);
+    close_fixture(&f);
+    n_mtp = 0;
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     TCase *golden = tcase_create("golden");
     tcase_set_timeout(golden, 0);
-    tcase_add_loop_test(golden, prompt_and_greedy, 0, 5);
-    tcase_add_loop_test(golden, same_bits, 0, 5);
+    tcase_add_loop_test(golden, prompt_and_greedy, 0, N_GOLDEN);
+    tcase_add_loop_test(golden, same_bits, 0, N_GOLDEN);
+    tcase_add_loop_test(golden, mtp, 0, 3);
     suite_add_tcase(suite, golden);
 }
 

@@ -113,8 +113,8 @@ END_TEST
 static const struct {
     const char *config, *text;
 } bad[] = {
-    {"{}", "deepseek_v3, qwen3_moe"},
-    {"{\"model_type\": \"llama\"}", "\"llama\"; supported are deepseek_v3, qwen3_moe"},
+    {"{}", "supported are deepseek_v2, deepseek_v3, glm4_moe"},
+    {"{\"model_type\": \"llama\"}", "\"llama\"; supported are deepseek_v2, deepseek_v3"},
     {"{\"model_type\": 3}", "model_type"},
     {"[]", "not a JSON object"},
     {"{\"model_type\": \"deepseek_v3\", \"hidden_size\": \"many\"}", "hidden_size"},

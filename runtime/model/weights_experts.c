@@ -1,0 +1,112 @@
+/* The experts of one layer: a tensor for each, or all in one. */
+#include "runtime/model/weights_walk.h"
+
+typedef struct expert_part {
+    shoal_role role, bias_role;
+    shoal_matrix *m;
+    float **bias;
+    int32_t n_row, n_col;
+    int32_t half; /* of a fused gate_up: 0 gate, 1 up; -1: a tensor of its own */
+} expert_part;
+
+/* Where the matrix of a part, or with bias its bias, lies for one expert. name: scratch that the
+ * result refers to. */
+static shoal_weight_ref part_ref(char name[SHOAL_TENSOR_NAME_MAX], const shoal_spec *spec,
+                                 const expert_part *part, int32_t layer, int32_t expert, bool bias)
+{
+    shoal_expert_layout layout = spec->family->expert_layout;
+    shoal_role role = bias ? part->bias_role : part->role;
+    shoal_weight_ref ref =
+        shoal_weight_ref_of(shoal_spec_tensor_name(name, spec, role, layer, expert));
+    if (layout == SHOAL_EXPERTS_SEPARATE)
+        return ref;
+    ref = shoal_weight_ref_slice(name, expert, spec->router.n_expert);
+    if (part->half >= 0) {
+        bool interleaved = layout == SHOAL_EXPERTS_FUSED_INTERLEAVED;
+        ref.n_stored_row = 2 * part->n_row;
+        ref.row0 = interleaved ? part->half : part->half * part->n_row;
+        ref.row_step = interleaved ? 2 : 1;
+    }
+    ref.transposed = !bias && layout == SHOAL_EXPERTS_FUSED_INTERLEAVED;
+    return ref;
+}
+
+/* All experts of a layer have one format, so that shards are plain arrays. */
+static shoal_status note_format(shoal_format *format, shoal_format found, int32_t expert,
+                                const char *name, shoal_log *log)
+{
+    if (expert == 0)
+        *format = found;
+    if (found != *format)
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "tensor %s: packs to %s, but expert 0 of its layer to %s; the experts of "
+                          "a layer must have one format",
+                          name, shoal_format_text(found), shoal_format_text(*format));
+    return SHOAL_OK;
+}
+
+static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_format *format,
+                               bool own, int32_t layer, int32_t expert)
+{
+    const shoal_spec *s = w->spec;
+    char name[SHOAL_TENSOR_NAME_MAX];
+    shoal_weight_ref ref = part_ref(name, s, part, layer, expert, false);
+    if (w->pass == SHOAL_PASS_CHECK) {
+        shoal_format found;
+        SHOAL_TRY(
+            shoal_load_check_matrix(&found, w->source->loader, ref, part->n_row, part->n_col));
+        SHOAL_TRY(note_format(format, found, expert, name, w->source->log));
+        if (own)
+            shoal__walk_count(w, ref, part->n_row);
+    } else {
+        SHOAL_TRY(shoal__visit_matrix(w, part->m, own, ref, part->n_row, part->n_col));
+    }
+    if (!s->expert_bias)
+        return SHOAL_OK;
+    return shoal__visit_vector(w, part->bias, own, part_ref(name, s, part, layer, expert, true),
+                               part->n_row);
+}
+
+shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
+                                 int32_t moe_layer)
+{
+    const shoal_spec *s = w->spec;
+    shoal_expert_format *format = &w->source->expert_format[moe_layer];
+    bool fused = s->family->expert_layout != SHOAL_EXPERTS_SEPARATE;
+    shoal_expert none = {0};
+    int32_t n_local = 0;
+    w->memory_class = &w->totals->expert_bytes;
+    for (int32_t e = 0; e < s->router.n_expert; e++) {
+        bool own = shoal_placement_owner(w->source->placement, moe_layer, e) == w->source->rank;
+        bool load = w->pass == SHOAL_PASS_LOAD;
+        if (load && !own)
+            continue;
+        shoal_expert *x = load ? &weights->shard.layer[moe_layer].expert[n_local] : &none;
+        const expert_part gate = {SHOAL_ROLE_EXPERT_GATE,
+                                  SHOAL_ROLE_EXPERT_GATE_BIAS,
+                                  &x->gate,
+                                  &x->gate_bias,
+                                  s->n_ff_expert,
+                                  s->n_embd,
+                                  fused ? 0 : -1};
+        const expert_part up = {SHOAL_ROLE_EXPERT_UP,
+                                SHOAL_ROLE_EXPERT_UP_BIAS,
+                                &x->up,
+                                &x->up_bias,
+                                s->n_ff_expert,
+                                s->n_embd,
+                                fused ? 1 : -1};
+        const expert_part down = {SHOAL_ROLE_EXPERT_DOWN,
+                                  SHOAL_ROLE_EXPERT_DOWN_BIAS,
+                                  &x->down,
+                                  &x->down_bias,
+                                  s->n_embd,
+                                  s->n_ff_expert,
+                                  -1};
+        SHOAL_TRY(visit_part(w, &gate, &format->gate, own, layer, e));
+        SHOAL_TRY(visit_part(w, &up, &format->up, own, layer, e));
+        SHOAL_TRY(visit_part(w, &down, &format->down, own, layer, e));
+        n_local += own ? 1 : 0;
+    }
+    return SHOAL_OK;
+}

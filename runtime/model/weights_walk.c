@@ -1,0 +1,81 @@
+#include "runtime/model/weights_walk.h"
+
+void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row)
+{
+    uint64_t n_bytes = shoal_weight_ref_bytes(w->source->loader->checkpoint, ref, n_row);
+    w->totals->n_tensor++;
+    w->totals->file_bytes += n_bytes;
+    if (w->memory_class == &w->totals->expert_bytes)
+        w->totals->expert_file_bytes += n_bytes;
+}
+
+shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n_row)
+{
+    shoal__walk_count(w, ref, n_row);
+    if (w->source->loaded == NULL)
+        return SHOAL_OK;
+    return w->source->loaded(w->source->loaded_arg, w->totals);
+}
+
+void shoal__walk_carve(shoal_walker *w, shoal_matrix *m)
+{
+    size_t data_bytes = shoal_matrix_data_bytes(m->format, m->n_row, m->n_col);
+    size_t scale_bytes = shoal_matrix_scale_bytes(m->format, m->n_row, m->n_col);
+    m->data = shoal_arena_take(w->arena, data_bytes, 1);
+    m->scale = scale_bytes > 0 ? shoal_arena_take(w->arena, scale_bytes, 1) : NULL;
+    *w->memory_class += data_bytes + scale_bytes;
+}
+
+shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, shoal_weight_ref ref,
+                                 int32_t n_row, int32_t n_col)
+{
+    if (w->pass == SHOAL_PASS_CHECK) {
+        shoal_format format;
+        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, n_col));
+        if (own) {
+            *m = (shoal_matrix){.format = format, .n_row = n_row, .n_col = n_col};
+            shoal__walk_count(w, ref, n_row);
+        }
+    } else if (own && w->pass == SHOAL_PASS_CARVE) {
+        shoal__walk_carve(w, m);
+    } else if (own) {
+        SHOAL_TRY(shoal_load_matrix(m, w->source->loader, ref));
+        return shoal__walk_loaded(w, ref, n_row);
+    }
+    return SHOAL_OK;
+}
+
+shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_weight_ref ref,
+                                 int32_t n)
+{
+    if (w->pass == SHOAL_PASS_CHECK) {
+        SHOAL_TRY(shoal_load_check_vector(w->source->loader, ref, n));
+        if (own)
+            shoal__walk_count(w, ref, n);
+    } else if (own && w->pass == SHOAL_PASS_CARVE) {
+        *v = SHOAL_TAKE(w->arena, n, float);
+        *w->memory_class += (uint64_t)n * sizeof(float);
+    } else if (own) {
+        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, ref, n));
+        return shoal__walk_loaded(w, ref, n);
+    }
+    return SHOAL_OK;
+}
+
+shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own, shoal_role role,
+                                      int32_t layer, int32_t n_row, int32_t n_col)
+{
+    char name[SHOAL_TENSOR_NAME_MAX];
+    shoal_weight_ref ref =
+        shoal_weight_ref_of(shoal_spec_tensor_name(name, w->spec, role, layer, 0));
+    return shoal__visit_matrix(w, m, own, ref, n_row, n_col);
+}
+
+shoal_status shoal__visit_vector_role(shoal_walker *w, float **v, bool own, shoal_role role,
+                                      int32_t layer, int32_t n)
+{
+    char name[SHOAL_TENSOR_NAME_MAX];
+    shoal_weight_ref ref =
+        shoal_weight_ref_of(shoal_spec_tensor_name(name, w->spec, role, layer, 0));
+    return shoal__visit_vector(w, v, own, ref, n);
+}

@@ -1,0 +1,46 @@
+/* One walk lists every tensor of the model once, with its role, shape and destination; the pass
+ * says what happens there. The pieces of the walk: weights.c (model and layers),
+ * weights_attention.c, weights_experts.c. Layering: inside model. */
+#ifndef SHOAL_MODEL_WEIGHTS_WALK_H
+#define SHOAL_MODEL_WEIGHTS_WALK_H
+
+#include "runtime/model/weights.h"
+
+typedef enum shoal_pass { SHOAL_PASS_CHECK, SHOAL_PASS_CARVE, SHOAL_PASS_LOAD } shoal_pass;
+
+typedef struct shoal_walker {
+    shoal_pass pass;
+    const shoal_weights_source *source;
+    const shoal_spec *spec;
+    shoal_arena *arena;
+    shoal_weights_totals *totals;
+    uint64_t *memory_class; /* which of totals' packed byte counts the current tensors belong to */
+} shoal_walker;
+
+/* A matrix [n_row, n_col]. own: this rank keeps it (others' tensors are checked only; m may then be
+ * NULL). Check sets m's header, carve its memory, load its contents. */
+shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, shoal_weight_ref ref,
+                                 int32_t n_row, int32_t n_col);
+shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_weight_ref ref,
+                                 int32_t n);
+
+/* The same for the whole tensor with a role. */
+shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own, shoal_role role,
+                                      int32_t layer, int32_t n_row, int32_t n_col);
+shoal_status shoal__visit_vector_role(shoal_walker *w, float **v, bool own, shoal_role role,
+                                      int32_t layer, int32_t n);
+
+/* For tensors that are not kept as stored. */
+void shoal__walk_carve(shoal_walker *w, shoal_matrix *m);
+void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row);
+/* Counts, then reports progress; the status ends the load. */
+shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n_row);
+
+shoal_status shoal__walk_attention(shoal_walker *w, shoal_attention_weights *a, bool own,
+                                   int32_t layer);
+/* Checks the experts of all ranks, reads this rank's; the shard carves its own memory
+ * (experts/shard.c). */
+shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
+                                 int32_t moe_layer);
+
+#endif
