@@ -116,9 +116,9 @@ static void q6_k(float *dst, const uint8_t *src)
 
 /* -- MXFP4 -- */
 
-/* e2m1, doubled: the scale is halved instead, as in GGUF (the products are exact). */
-static const float e2m1_doubled[16] = {0,     1,     2,     3,     4,     6,     8,     12,
-                                       -0.0F, -1.0F, -2.0F, -3.0F, -4.0F, -6.0F, -8.0F, -12.0F};
+/* e2m1, doubled: the scale is halved instead, as in GGUF (the products are exact). GGUF's table has
+ * integers and so no -0. */
+static const float e2m1_doubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 static float half_scale(uint8_t x)
 {
@@ -141,7 +141,8 @@ void shoal__mxfp4_to_f32(float *dst, const uint8_t *blocks, const uint8_t *scale
 {
     for (size_t i = 0; i < n; i++) {
         uint8_t code = blocks[i / 2] >> i % 2 * 4 & 15;
-        dst[i] = half_scale(scales[i / 32]) * e2m1_doubled[code];
+        float value = half_scale(scales[i / 32]) * e2m1_doubled[code];
+        dst[i] = code == 8 ? -0.0F : value;
     }
 }
 
