@@ -142,6 +142,7 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     SHOAL_TRY(resolve_options(s, plan));
     SHOAL_TRY(shoal_kernels_select(&s->compute.kernels, s->options.kernels, s->log));
     SHOAL_TRY(open_pool(s));
+    s->engine_config.compute = s->compute;
     SHOAL_TRY(open_placement(s));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     if (s->rank != 0)
