@@ -102,7 +102,7 @@ shoal_status shoal__spec_read_common(shoal_spec *spec, const shoal_json *config,
     SHOAL_TRY(shoal__config_int(&spec->n_mtp_layer, config, "num_nextn_predict_layers", NULL, 0, 0,
                                 64, log));
     spec->embedding_multiplier = spec->residual_multiplier = spec->logits_divisor = 1.0F;
-    size_t n_layer = (size_t)(spec->n_layer + spec->n_mtp_layer);
+    size_t n_layer = (size_t)spec->n_layer + (size_t)spec->n_mtp_layer;
     spec->is_moe = calloc(n_layer, sizeof(bool));
     spec->attention.window = calloc(n_layer, sizeof(int32_t));
     if (spec->is_moe == NULL || spec->attention.window == NULL)

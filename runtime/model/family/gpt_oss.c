@@ -59,20 +59,21 @@ static shoal_status read_gpt_oss(shoal_spec *spec, const shoal_json *config, sho
     return shoal__spec_read_all_moe(spec, config, 2880, log);
 }
 
-#define GATE_UP SHOAL_LAYER "mlp.experts.gate_up_proj"
+#define GATE_UP      SHOAL_IN_LAYER("mlp.experts.gate_up_proj")
+#define GATE_UP_BIAS SHOAL_IN_LAYER("mlp.experts.gate_up_proj_bias")
 
 const shoal_family shoal_family_gpt_oss = {
     .model_type = "gpt_oss",
     .read = read_gpt_oss,
-    .tensor = {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA,
-               SHOAL_NAMES_QKV_BIAS, [SHOAL_ROLE_O_BIAS] = SHOAL_LAYER "self_attn.o_proj.bias",
-               [SHOAL_ROLE_SINKS] = SHOAL_LAYER "self_attn.sinks",
-               [SHOAL_ROLE_ROUTER] = SHOAL_LAYER "mlp.router.weight",
-               [SHOAL_ROLE_ROUTER_BIAS] = SHOAL_LAYER "mlp.router.bias",
-               [SHOAL_ROLE_EXPERT_GATE] = GATE_UP, [SHOAL_ROLE_EXPERT_UP] = GATE_UP,
-               [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_LAYER "mlp.experts.down_proj",
-               [SHOAL_ROLE_EXPERT_GATE_BIAS] = GATE_UP "_bias",
-               [SHOAL_ROLE_EXPERT_UP_BIAS] = GATE_UP "_bias",
-               [SHOAL_ROLE_EXPERT_DOWN_BIAS] = SHOAL_LAYER "mlp.experts.down_proj_bias"},
+    .tensor =
+        {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA,
+         SHOAL_NAMES_QKV_BIAS, [SHOAL_ROLE_O_BIAS] = SHOAL_IN_LAYER("self_attn.o_proj.bias"),
+         [SHOAL_ROLE_SINKS] = SHOAL_IN_LAYER("self_attn.sinks"),
+         [SHOAL_ROLE_ROUTER] = SHOAL_IN_LAYER("mlp.router.weight"),
+         [SHOAL_ROLE_ROUTER_BIAS] = SHOAL_IN_LAYER("mlp.router.bias"),
+         [SHOAL_ROLE_EXPERT_GATE] = GATE_UP, [SHOAL_ROLE_EXPERT_UP] = GATE_UP,
+         [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_IN_LAYER("mlp.experts.down_proj"),
+         [SHOAL_ROLE_EXPERT_GATE_BIAS] = GATE_UP_BIAS, [SHOAL_ROLE_EXPERT_UP_BIAS] = GATE_UP_BIAS,
+         [SHOAL_ROLE_EXPERT_DOWN_BIAS] = SHOAL_IN_LAYER("mlp.experts.down_proj_bias")},
     .expert_layout = SHOAL_EXPERTS_FUSED_INTERLEAVED,
 };

@@ -25,15 +25,14 @@ static shoal_status read_granitemoe(shoal_spec *spec, const shoal_json *config, 
     return shoal__spec_read_all_moe(spec, config, 11008, log);
 }
 
-#define INPUT SHOAL_LAYER "block_sparse_moe.input_linear.weight"
+#define INPUT SHOAL_IN_LAYER("block_sparse_moe.input_linear.weight")
 
 const shoal_family shoal_family_granitemoe = {
     .model_type = "granitemoe",
     .read = read_granitemoe,
-    .tensor =
-        {SHOAL_NAMES_MODEL,
-         SHOAL_NAMES_GQA, [SHOAL_ROLE_ROUTER] = SHOAL_LAYER "block_sparse_moe.router.layer.weight",
-         [SHOAL_ROLE_EXPERT_GATE] = INPUT, [SHOAL_ROLE_EXPERT_UP] = INPUT,
-         [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_LAYER "block_sparse_moe.output_linear.weight"},
+    .tensor = {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA,
+               [SHOAL_ROLE_ROUTER] = SHOAL_IN_LAYER("block_sparse_moe.router.layer.weight"),
+               [SHOAL_ROLE_EXPERT_GATE] = INPUT, [SHOAL_ROLE_EXPERT_UP] = INPUT,
+               [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_IN_LAYER("block_sparse_moe.output_linear.weight")},
     .expert_layout = SHOAL_EXPERTS_FUSED_HALVES,
 };

@@ -27,9 +27,10 @@ static shoal_status read_mixtral(shoal_spec *spec, const shoal_json *config, sho
 const shoal_family shoal_family_mixtral = {
     .model_type = "mixtral",
     .read = read_mixtral,
-    .tensor = {SHOAL_NAMES_MODEL,
-               SHOAL_NAMES_GQA, [SHOAL_ROLE_ROUTER] = SHOAL_LAYER "block_sparse_moe.gate.weight",
-               [SHOAL_ROLE_EXPERT_GATE] = SHOAL_LAYER "block_sparse_moe.experts.%d.w1.weight",
-               [SHOAL_ROLE_EXPERT_UP] = SHOAL_LAYER "block_sparse_moe.experts.%d.w3.weight",
-               [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_LAYER "block_sparse_moe.experts.%d.w2.weight"},
+    .tensor =
+        {SHOAL_NAMES_MODEL,
+         SHOAL_NAMES_GQA, [SHOAL_ROLE_ROUTER] = SHOAL_IN_LAYER("block_sparse_moe.gate.weight"),
+         [SHOAL_ROLE_EXPERT_GATE] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w1.weight"),
+         [SHOAL_ROLE_EXPERT_UP] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w3.weight"),
+         [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w2.weight")},
 };

@@ -34,8 +34,8 @@ const shoal_family shoal_family_qwen2_moe = {
     .read = read_qwen2_moe,
     .tensor = {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA, SHOAL_NAMES_QKV_BIAS, SHOAL_NAMES_DENSE,
                SHOAL_NAMES_EXPERTS,
-               [SHOAL_ROLE_SHARED_GATE] = SHOAL_LAYER "mlp.shared_expert.gate_proj.weight",
-               [SHOAL_ROLE_SHARED_UP] = SHOAL_LAYER "mlp.shared_expert.up_proj.weight",
-               [SHOAL_ROLE_SHARED_DOWN] = SHOAL_LAYER "mlp.shared_expert.down_proj.weight",
-               [SHOAL_ROLE_SHARED_EXPERT_GATE] = SHOAL_LAYER "mlp.shared_expert_gate.weight"},
+               [SHOAL_ROLE_SHARED_GATE] = SHOAL_IN_LAYER("mlp.shared_expert.gate_proj.weight"),
+               [SHOAL_ROLE_SHARED_UP] = SHOAL_IN_LAYER("mlp.shared_expert.up_proj.weight"),
+               [SHOAL_ROLE_SHARED_DOWN] = SHOAL_IN_LAYER("mlp.shared_expert.down_proj.weight"),
+               [SHOAL_ROLE_SHARED_EXPERT_GATE] = SHOAL_IN_LAYER("mlp.shared_expert_gate.weight")},
 };
