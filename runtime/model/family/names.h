@@ -22,9 +22,8 @@
     [SHOAL_ROLE_V_BIAS] = SHOAL_IN_LAYER("self_attn.v_proj.bias")
 
 #define SHOAL_NAMES_QK_NORM                                                                        \
-    [SHOAL_ROLE_Q_NORM] = SHOAL_IN_LAYER("self_attn.q_norm.weight"), [SHOAL_ROLE_K_NORM] =         \
-                                                                         SHOAL_LAYER               \
-                                                                     "self_attn.k_norm.weight"
+    [SHOAL_ROLE_Q_NORM] = SHOAL_IN_LAYER("self_attn.q_norm.weight"),                               \
+    [SHOAL_ROLE_K_NORM] = SHOAL_IN_LAYER("self_attn.k_norm.weight")
 
 #define SHOAL_NAMES_MLA                                                                            \
     [SHOAL_ROLE_Q] = SHOAL_IN_LAYER("self_attn.q_proj.weight"),                                    \
