@@ -2,7 +2,8 @@
 #ifndef SHOAL_MODEL_FAMILY_NAMES_H
 #define SHOAL_MODEL_FAMILY_NAMES_H
 
-#define SHOAL_IN_LAYER("model.layers.%d.")
+/* A per-layer name. In parentheses, so that a forgotten comma between two names shows. */
+#define SHOAL_IN_LAYER(rest) ("model.layers.%d." rest)
 
 #define SHOAL_NAMES_MODEL                                                                          \
     [SHOAL_ROLE_EMBED] = "model.embed_tokens.weight",                                              \
