@@ -114,6 +114,8 @@ static shoal_status check_and_measure(shoal_model *m)
     shoal_status status = shoal_weights_check(&m->weights, &m->to_load, &from);
     shoal_loader_close(&loader);
     SHOAL_TRY(status);
+    bool quantised = m->spec->n_moe_layer > 0 && m->expert_format[0].down == SHOAL_FORMAT_MXFP4;
+    m->wire = shoal_wire_format(m->config.fast, quantised, m->config.combine);
     SHOAL_TRY(survey_placement(m));
     shoal_arena_measure(&m->model_arena, "model");
     shoal_arena_measure(&m->session_arena, "session");
@@ -141,7 +143,6 @@ shoal_status shoal_model_open(shoal_model **model, const shoal_spec *spec,
     m->comm = config->comm;
     m->compute = config->compute;
     m->expert_format = format;
-    m->wire = shoal_wire_format(config->fast, false, config->combine);
     shoal_status status = check_and_measure(m);
     if (status != SHOAL_OK) {
         shoal_model_close(m);
