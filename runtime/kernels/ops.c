@@ -1,11 +1,15 @@
 #include "runtime/kernels/ops.h"
 
 enum {
-    /* A tile is about 100 us of work on one core with a vector variant, so that worker 0 polls the
-     * transport often enough (rule 7). */
+    /* A tile is at most about 100 us of work on one core with a vector variant, so that worker 0
+     * polls the transport often enough (rule 7); less if there would be too few for all threads to
+     * end at the same time, but not so little that taking it counts. */
     TILE_MACS = 1 << 20,
+    TILE_MACS_MIN = 1 << 16,
+    TILES_PER_THREAD = 4,
     TILE_ELEMS = 1 << 14,
     TOKEN_STEP = 32, /* tokens that share one decoding of the weights in cpu/matmul.c */
+    BAND_STEP = 4,   /* bands that it works on at a time for a token */
 };
 
 /* How one product is cut: a grid of token chunks by band chunks, all bands of a token chunk before
@@ -18,17 +22,25 @@ typedef struct grid {
     int32_t n_tile;
 } grid;
 
-static grid cut(const shoal_matmul_item *item)
+/* One more than the tokens: decoding a weight costs about as much as using it. */
+static int64_t macs_of(const shoal_matmul_item *item)
+{
+    return item->n_token == 0
+               ? 0
+               : (int64_t)item->w->n_row * item->w->n_col * ((int64_t)item->n_token + 1);
+}
+
+static grid cut(const shoal_matmul_item *item, int64_t tile_macs)
 {
     grid g = {.n_band = shoal_matrix_n_band(item->w), .bands = 1, .tokens = 1, .n_split = 1};
     if (item->n_token == 0 || g.n_band == 0)
         return g;
-    /* One more than the tokens: decoding a weight costs about as much as using it. */
     int64_t band_cost = (int64_t)SHOAL_BAND * item->w->n_col + 1;
-    int64_t tokens = TILE_MACS / band_cost / TOKEN_STEP * TOKEN_STEP;
+    int64_t tokens = tile_macs / band_cost / TOKEN_STEP * TOKEN_STEP;
     tokens = tokens < TOKEN_STEP ? TOKEN_STEP : tokens;
     tokens = tokens < item->n_token ? tokens : item->n_token;
-    int64_t bands = TILE_MACS / (band_cost * (tokens + 1));
+    int64_t bands = tile_macs / (band_cost * (tokens + 1));
+    bands -= bands > BAND_STEP ? bands % BAND_STEP : 0;
     bands = bands < 1 ? 1 : bands < g.n_band ? bands : g.n_band;
     g.tokens = (int32_t)tokens;
     g.bands = (int32_t)bands;
@@ -40,6 +52,7 @@ static grid cut(const shoal_matmul_item *item)
 typedef struct matmul_job {
     const shoal_kernels *kernels;
     const shoal_matmul_item *item;
+    int64_t tile_macs;
 } matmul_job;
 
 static void matmul_tile(void *arg, int32_t tile, int32_t worker)
@@ -47,10 +60,10 @@ static void matmul_tile(void *arg, int32_t tile, int32_t worker)
     (void)worker;
     const matmul_job *job = arg;
     const shoal_matmul_item *item = job->item;
-    grid g = cut(item);
+    grid g = cut(item, job->tile_macs);
     while (tile >= g.n_tile) {
         tile -= g.n_tile;
-        g = cut(++item);
+        g = cut(++item, job->tile_macs);
     }
     int32_t band0 = tile % g.n_split * g.bands;
     int32_t band1 = g.n_band - band0 < g.bands ? g.n_band : band0 + g.bands;
@@ -69,10 +82,16 @@ static void matmul_tile(void *arg, int32_t tile, int32_t worker)
 
 void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item)
 {
+    int64_t macs = 0;
+    for (int32_t i = 0; i < n_item; i++)
+        macs += macs_of(&item[i]);
+    int64_t share = macs / (TILES_PER_THREAD * shoal_pool_n_thread(c->pool));
+    share = share < TILE_MACS_MIN ? TILE_MACS_MIN : share;
+    int64_t tile_macs = share < TILE_MACS ? share : TILE_MACS;
     int32_t n_tile = 0;
     for (int32_t i = 0; i < n_item; i++)
-        n_tile += cut(&item[i]).n_tile;
-    matmul_job job = {.kernels = c->kernels, .item = item};
+        n_tile += cut(&item[i], tile_macs).n_tile;
+    matmul_job job = {.kernels = c->kernels, .item = item, .tile_macs = tile_macs};
     if (n_tile > 0)
         shoal_pool_run(c->pool, matmul_tile, &job, n_tile);
 }

@@ -98,7 +98,7 @@ START_TEST(ragged_shapes_have_the_specified_bits)
                                        {40, 50}, {131, 33}, {150, 300}};
     for (int32_t format = 0; format < SHOAL_N_FORMAT; format++) {
         for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
-            for (int32_t n_token = 1; n_token <= 5; n_token += 2)
+            for (int32_t n_token = 1; n_token <= 5; n_token++)
                 check_matmul((shoal_format)format, shape[i][0], shape[i][1], n_token);
         }
     }

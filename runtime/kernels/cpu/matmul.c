@@ -1,119 +1,200 @@
-/* y = x W^T over one layout for all formats: weights are decoded to f32 once per block of columns
- * and then used for every token of a group, so nothing is converted per use. */
-#include "runtime/kernels/cpu/lanes.h"
+/* y = x W^T over one layout for all formats. Few tokens (decoding): several bands at a time, as one
+ * chain of fma per band would wait for itself, weights decoded in registers. Many tokens: weights
+ * are decoded once per block of columns and then used for every token of a group. Each output is
+ * the same sum in the same order either way. */
+#include "runtime/kernels/cpu/decode.h"
 #include "runtime/kernels/cpu/scalar.h"
 
 enum {
     BLOCK = SHOAL_FP8_BLOCK, /* columns decoded at a time: 8 KiB of f32, half of an L1 */
     GROUP = 32,              /* tokens that use a decoded block */
+    CHAINS = 4,              /* sums of a register's width that hide the latency of fma */
 };
 
-static void decode_bf16(float *tile, const uint16_t *w, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++)
-        tile[i] = shoal__from_bf16(w[i]);
-}
-
-/* Shift the value bits to where f32 has them and re-bias the exponent. A subnormal gets the
- * smallest normal exponent instead, whose implied one is then subtracted: exact, and without
- * subnormal operands, which are slow. */
-static void decode_f16(float *tile, const uint16_t *w, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) {
-        uint32_t half = w[i];
-        uint32_t magnitude = half & 0x7fffu;
-        uint32_t bits = (magnitude << 13) + (112u << 23);
-        bits += magnitude >= 0x7c00u ? 112u << 23 : 0; /* infinity, NaN */
-        bits += magnitude < 0x0400u ? 1u << 23 : 0;
-        float value = shoal__float(bits) - (magnitude < 0x0400u ? 0x1p-14f : 0.0f);
-        tile[i] = shoal__float(shoal__bits(value) | (half & 0x8000u) << 16);
-    }
-}
-
-/* e4m3 has so few subnormals that it pays to let the multiplication normalise them. */
-static void decode_e4m3(float *tile, const uint8_t *w, int32_t n)
-{
-    for (int32_t i = 0; i < n; i++) {
-        uint32_t byte = w[i];
-        uint32_t sign = byte << 24 & 0x80000000u;
-        uint32_t magnitude = byte << 20 & 0x07f00000u;
-        magnitude = magnitude == 0x07f00000u ? 0x7fc00000u : magnitude;
-        tile[i] = shoal__float(sign | magnitude) * 0x1p120f;
-    }
-}
-
-/* The four bits moved to where f32 has them; the two codes without an implied one get it from the
- * exponent of 1 and lose it again, as in decode_f16. */
-SHOAL_INLINE float decode_e2m1(uint32_t code)
-{
-    uint32_t magnitude = code & 7;
-    uint32_t bits = (magnitude << 22) + (126u << 23);
-    bits += magnitude < 2 ? 1u << 23 : 0;
-    float value = shoal__float(bits) - (magnitude < 2 ? 1.0f : 0.0f);
-    return shoal__float(shoal__bits(value) | (code & 8) << 28);
-}
-
-/* One group of 32 columns, [32][16]; w: its nibbles. */
-static void decode_mxfp4(float *tile, const uint8_t *w)
-{
-    enum { HALF = SHOAL_MXFP4_GROUP / 2 * SHOAL_BAND };
-    for (int32_t i = 0; i < HALF; i++)
-        tile[i] = decode_e2m1(w[i] & 15u);
-    for (int32_t i = 0; i < HALF; i++)
-        tile[HALF + i] = decode_e2m1((uint32_t)w[i] >> 4);
-}
-
-/* The packed group of 32 columns of a band that begins at column c0. */
-static const uint8_t *mxfp4_group(const shoal_matrix *w, int32_t band, int32_t c0)
-{
-    size_t n_group = (size_t)w->n_col / SHOAL_MXFP4_GROUP;
-    size_t group = (size_t)band * n_group + (size_t)c0 / SHOAL_MXFP4_GROUP;
-    return (const uint8_t *)w->data + group * SHOAL_MXFP4_GROUP_BYTES;
-}
-
 /* Columns that are summed on their own before their scale is applied; 0: the format has none. */
-static int32_t scale_group(shoal_format format)
+SHOAL_INLINE int32_t scale_group(shoal_format format)
 {
     return format == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FP8_BLOCK
            : format == SHOAL_FORMAT_MXFP4   ? SHOAL_MXFP4_GROUP
                                             : 0;
 }
 
-/* The scales of a band's rows for the group of columns at c0. */
-static void load_scales(float scale[SHOAL_BAND], const shoal_matrix *w, int32_t band, int32_t c0)
+/* Column c of a band; for MXFP4 the group of columns that begins at c. */
+SHOAL_INLINE const unsigned char *band_at(const shoal_matrix *w, int32_t band, int32_t c,
+                                          const shoal_format format)
 {
-    if (w->format == SHOAL_FORMAT_MXFP4) {
-        const uint8_t *exponent = mxfp4_group(w, band, c0);
+    const unsigned char *data = w->data;
+    size_t n_col = (size_t)w->n_col;
+    if (format == SHOAL_FORMAT_MXFP4)
+        return data +
+               ((size_t)band * n_col + (size_t)c) / SHOAL_MXFP4_GROUP * SHOAL_MXFP4_GROUP_BYTES;
+    size_t bytes = format == SHOAL_FORMAT_F32 ? 4 : format == SHOAL_FORMAT_FP8_BLOCK ? 1 : 2;
+    return data + ((size_t)band * n_col + (size_t)c) * SHOAL_BAND * bytes;
+}
+
+/* acc += scale * sum for the rows of a band, over the group of columns at c0. sum, acc: [n][16]. */
+SHOAL_INLINE void add_scaled(float (*acc)[SHOAL_BAND], float (*sum)[SHOAL_BAND], int32_t n,
+                             const shoal_matrix *w, int32_t band, int32_t c0,
+                             const shoal_format format)
+{
+    float scale[SHOAL_BAND];
+    if (format == SHOAL_FORMAT_MXFP4) {
+        const unsigned char *exponent = band_at(w, band, c0, format);
         for (int32_t l = 0; l < SHOAL_BAND; l++) /* 2^-127 is subnormal */
             scale[l] = shoal__float(exponent[l] == 0 ? 1u << 22 : (uint32_t)exponent[l] << 23);
+    } else {
+        size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
+        size_t row = (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND));
+        for (int32_t l = 0; l < SHOAL_BAND; l++)
+            scale[l] = w->scale[row * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK)];
+    }
+    for (int32_t t = 0; t < n; t++) {
+        for (int32_t l = 0; l < SHOAL_BAND; l++)
+            acc[t][l] = fmaf(scale[l], sum[t][l], acc[t][l]);
+    }
+}
+
+/* sum [n_band * n_token][16] += n columns of bands that lie band_bytes apart. The constant n_band *
+ * n_token is at most 8. */
+SHOAL_INLINE void mac_packed(float (*sum)[SHOAL_BAND], const unsigned char *w, size_t band_bytes,
+                             const shoal__codec codec, const float *const *x, int32_t n,
+                             const int32_t n_band, const int32_t n_token)
+{
+    const size_t bytes = shoal__codec_bytes(codec);
+    shoal__vec s[8][SHOAL_PARTS];
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < n_band * n_token; i++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            s[i][p] = shoal__vec_load(sum[i] + p * SHOAL_LANES);
+    }
+    for (int32_t k = 0; k < n; k++) {
+#pragma GCC unroll 4
+        for (int32_t b = 0; b < n_band; b++) {
+            const unsigned char *at = w + (size_t)b * band_bytes + (size_t)k * SHOAL_BAND * bytes;
+#pragma GCC unroll 4
+            for (int32_t p = 0; p < SHOAL_PARTS; p++) {
+                shoal__vec v = shoal__decode(codec, at + (size_t)(p * SHOAL_LANES) * bytes);
+#pragma GCC unroll 8
+                for (int32_t t = 0; t < n_token; t++)
+                    s[b * n_token + t][p] = shoal__vec_fma(x[t][k], v, s[b * n_token + t][p]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < n_band * n_token; i++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            shoal__vec_store(sum[i] + p * SHOAL_LANES, s[i][p]);
+    }
+}
+
+/* n_band bands from `band` for n_token rows of x, sums into acc [n_band * n_token][16]. */
+SHOAL_INLINE void few_sums(float (*acc)[SHOAL_BAND], const shoal_matrix *w, int32_t band,
+                           const float *const *x, const shoal_format format,
+                           const shoal__codec codec, const int32_t n_band, const int32_t n_token)
+{
+    const size_t band_bytes = (size_t)(band_at(w, 1, 0, format) - band_at(w, 0, 0, format));
+    const int32_t group = scale_group(format);
+    memset(acc, 0, (size_t)(n_band * n_token) * sizeof *acc);
+    if (group == 0) {
+        mac_packed(acc, band_at(w, band, 0, format), band_bytes, codec, x, w->n_col, n_band,
+                   n_token);
         return;
     }
-    size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
-    size_t block =
-        (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND)) * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK);
-    for (int32_t l = 0; l < SHOAL_BAND; l++)
-        scale[l] = w->scale[block];
+    for (int32_t c0 = 0; c0 < w->n_col; c0 += group) {
+        _Alignas(64) float sum[8][SHOAL_BAND];
+        const unsigned char *at = band_at(w, band, c0, format);
+        const float *x0[8], *x1[8];
+        for (int32_t t = 0; t < n_token; t++) {
+            x0[t] = x[t] + c0;
+            x1[t] = x0[t] + group / 2;
+        }
+        memset(sum, 0, (size_t)(n_band * n_token) * sizeof *sum);
+        if (format == SHOAL_FORMAT_MXFP4) {
+            at += SHOAL_BAND;
+            mac_packed(sum, at, band_bytes, SHOAL__E2M1_LOW, x0, group / 2, n_band, n_token);
+            mac_packed(sum, at, band_bytes, SHOAL__E2M1_HIGH, x1, group / 2, n_band, n_token);
+        } else {
+            int32_t n = w->n_col - c0 < group ? w->n_col - c0 : group;
+            mac_packed(sum, at, band_bytes, codec, x0, n, n_band, n_token);
+        }
+        for (int32_t b = 0; b < n_band; b++)
+            add_scaled(acc + b * n_token, sum + b * n_token, n_token, w, band + b, c0, format);
+    }
+}
+
+/* What a call for few tokens works on. */
+typedef struct few {
+    float *y;
+    int64_t ld_y;
+    const shoal_matrix *w;
+    const float *x[8]; /* rows; those from n_token on repeat the last */
+    int32_t n_token;
+} few;
+
+SHOAL_INLINE int32_t few_bands(const few *f, int32_t band, int32_t band1, const shoal_format format,
+                               const shoal__codec codec, const int32_t n_band,
+                               const int32_t n_token)
+{
+    _Alignas(64) float acc[8][SHOAL_BAND];
+    for (; band + n_band <= band1; band += n_band) {
+        few_sums(acc, f->w, band, f->x, format, codec, n_band, n_token);
+        for (int32_t b = 0; b < n_band; b++) {
+            int32_t row0 = (band + b) * SHOAL_BAND;
+            int32_t n_row = f->w->n_row - row0 < SHOAL_BAND ? f->w->n_row - row0 : SHOAL_BAND;
+            for (int32_t t = 0; t < f->n_token; t++)
+                memcpy(f->y + t * f->ld_y + row0, acc[b * n_token + t],
+                       (size_t)n_row * sizeof(float));
+        }
+    }
+    return band;
+}
+
+/* The number of tokens is rounded up to 1, 2, 4 or 8, so that a weight is decoded once for all. */
+SHOAL_INLINE void few_tokens(const few *f, int32_t band, int32_t band1, const shoal_format format,
+                             const shoal__codec codec)
+{
+    if (f->n_token == 1) {
+        band = few_bands(f, band, band1, format, codec, CHAINS, 1);
+        (void)few_bands(f, band, band1, format, codec, 1, 1);
+    } else if (f->n_token == 2) {
+        band = few_bands(f, band, band1, format, codec, CHAINS / 2, 2);
+        (void)few_bands(f, band, band1, format, codec, 1, 2);
+    } else if (SHOAL_TOKENS == 4 || (SHOAL_TOKENS > 4 && f->n_token <= 4)) {
+        (void)few_bands(f, band, band1, format, codec, 1, 4);
+    } else if (SHOAL_TOKENS == 8) {
+        (void)few_bands(f, band, band1, format, codec, 1, 8);
+    }
+}
+
+static void decode_block(float *tile, const unsigned char *w, int32_t n, const shoal__codec codec)
+{
+    for (int32_t i = 0; i < n * SHOAL_BAND; i += SHOAL_LANES)
+        shoal__vec_store(tile + i, shoal__decode(codec, w + (size_t)i * shoal__codec_bytes(codec)));
 }
 
 /* n columns from column c0 of a band, [n][16] f32; `tile` is the room for them if they must be
  * decoded. */
-static const float *decode(float *tile, const shoal_matrix *w, int32_t band, int32_t c0, int32_t n)
+static const float *block_at(float *tile, const shoal_matrix *w, int32_t band, int32_t c0,
+                             int32_t n)
 {
-    size_t offset = ((size_t)band * (size_t)w->n_col + (size_t)c0) * SHOAL_BAND;
+    const unsigned char *at = band_at(w, band, c0, w->format);
     switch (w->format) {
     case SHOAL_FORMAT_F32:
-        return (const float *)w->data + offset;
+        return (const float *)(const void *)at;
     case SHOAL_FORMAT_F16:
-        decode_f16(tile, (const uint16_t *)w->data + offset, n * SHOAL_BAND);
+        decode_block(tile, at, n, SHOAL__F16);
         break;
     case SHOAL_FORMAT_BF16:
-        decode_bf16(tile, (const uint16_t *)w->data + offset, n * SHOAL_BAND);
+        decode_block(tile, at, n, SHOAL__BF16);
         break;
     case SHOAL_FORMAT_FP8_BLOCK:
-        decode_e4m3(tile, (const uint8_t *)w->data + offset, n * SHOAL_BAND);
+        decode_block(tile, at, n, SHOAL__E4M3);
         break;
     case SHOAL_FORMAT_MXFP4:
-        decode_mxfp4(tile, mxfp4_group(w, band, c0) + SHOAL_BAND);
+        decode_block(tile, at + SHOAL_BAND, n / 2, SHOAL__E2M1_LOW);
+        decode_block(tile + n / 2 * SHOAL_BAND, at + SHOAL_BAND, n / 2, SHOAL__E2M1_HIGH);
         break;
     case SHOAL_N_FORMAT:
         break;
@@ -133,24 +214,19 @@ static void band_sums(float acc[GROUP][SHOAL_BAND], const shoal_matrix *w, int32
     int32_t block = group > 0 ? group : BLOCK;
     for (int32_t c0 = 0; c0 < w->n_col; c0 += block) {
         int32_t n = w->n_col - c0 < block ? w->n_col - c0 : block;
-        const float *weights = decode(tile, w, band, c0, n);
+        const float *weights = block_at(tile, w, band, c0, n);
         if (group == 0) {
             shoal__mac(acc[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
             continue;
         }
         memset(sum, 0, acc_bytes);
         shoal__mac(sum[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
-        float scale[SHOAL_BAND];
-        load_scales(scale, w, band, c0);
-        for (int32_t t = 0; t < n_token; t++) {
-            for (int32_t l = 0; l < SHOAL_BAND; l++)
-                acc[t][l] = fmaf(scale[l], sum[t][l], acc[t][l]);
-        }
+        add_scaled(acc, sum, n_token, w, band, c0, w->format);
     }
 }
 
-void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
-                      const float *x, int64_t ld_x, int32_t n_token)
+static void many_tokens(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
+                        const float *x, int64_t ld_x, int32_t n_token)
 {
     _Alignas(64) float acc[GROUP][SHOAL_BAND];
     for (int32_t band = band0; band < band1; band++) {
@@ -162,5 +238,38 @@ void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t ban
             for (int32_t t = 0; t < n; t++)
                 memcpy(y + (t0 + t) * ld_y + row0, acc[t], (size_t)n_row * sizeof(float));
         }
+    }
+}
+
+void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
+                      const float *x, int64_t ld_x, int32_t n_token)
+{
+    if (n_token < 1)
+        return;
+    if (n_token > SHOAL_TOKENS) {
+        many_tokens(y, ld_y, w, band0, band1, x, ld_x, n_token);
+        return;
+    }
+    few f = {.y = y, .ld_y = ld_y, .w = w, .n_token = n_token};
+    for (int32_t t = 0; t < 8; t++)
+        f.x[t] = x + (t < n_token ? t : n_token - 1) * ld_x;
+    switch (w->format) {
+    case SHOAL_FORMAT_F32:
+        few_tokens(&f, band0, band1, SHOAL_FORMAT_F32, SHOAL__F32);
+        break;
+    case SHOAL_FORMAT_F16:
+        few_tokens(&f, band0, band1, SHOAL_FORMAT_F16, SHOAL__F16);
+        break;
+    case SHOAL_FORMAT_BF16:
+        few_tokens(&f, band0, band1, SHOAL_FORMAT_BF16, SHOAL__BF16);
+        break;
+    case SHOAL_FORMAT_FP8_BLOCK:
+        few_tokens(&f, band0, band1, SHOAL_FORMAT_FP8_BLOCK, SHOAL__E4M3);
+        break;
+    case SHOAL_FORMAT_MXFP4: /* two codecs, chosen inside */
+        few_tokens(&f, band0, band1, SHOAL_FORMAT_MXFP4, SHOAL__E2M1_LOW);
+        break;
+    case SHOAL_N_FORMAT:
+        break;
     }
 }

@@ -1,7 +1,8 @@
 /* What makes one source several kernel tables. Every file of this folder is compiled once per
  * instruction set with -DSHOAL_VARIANT=reference|avx2|avx512; SHOAL_FN(matmul) is then the symbol
  * shoal__matmul_avx2. The code is the same for all: only the number of f32 that the compiler holds
- * in one register differs (lanes.h), and lanes never mix except in the fixed trees below.
+ * in one register differs (lanes.h), and the instructions that decode weights, which is exact
+ * (decode.h). Lanes never mix except in fixed trees (scalar.h).
  * Layering: inside runtime/kernels only. */
 #ifndef SHOAL_KERNELS_CPU_VARIANT_H
 #define SHOAL_KERNELS_CPU_VARIANT_H

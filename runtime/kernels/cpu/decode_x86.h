@@ -1,0 +1,87 @@
+/* decode.h with the instructions of AVX2 and AVX-512, which gcc does not find by itself.
+ * Layering: part of decode.h. */
+#ifndef SHOAL_KERNELS_CPU_DECODE_X86_H
+#define SHOAL_KERNELS_CPU_DECODE_X86_H
+
+#include "runtime/kernels/cpu/lanes.h"
+
+#include <immintrin.h>
+
+typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
+typedef uint16_t shoal__u16 __attribute__((vector_size(2 * SHOAL_LANES)));
+
+/* Loads of as many bytes or halves as there are lanes, widened. */
+#if SHOAL_LANES == 16
+SHOAL_INLINE shoal__vec shoal__half_to_f32(shoal__u16 half)
+{
+    return (shoal__vec)_mm512_cvtph_ps((__m256i)half);
+}
+SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
+{
+    return (shoal__u32)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i_u *)w));
+}
+SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
+{
+    return (shoal__u32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)w));
+}
+SHOAL_INLINE shoal__u16 shoal__load_s8(const unsigned char *w)
+{
+    return (shoal__u16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i_u *)w));
+}
+#else
+SHOAL_INLINE shoal__vec shoal__half_to_f32(shoal__u16 half)
+{
+    return (shoal__vec)_mm256_cvtph_ps((__m128i)half);
+}
+SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
+{
+    return (shoal__u32)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i_u *)w));
+}
+SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
+{
+    return (shoal__u32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i_u *)w));
+}
+SHOAL_INLINE shoal__u16 shoal__load_s8(const unsigned char *w)
+{
+    return (shoal__u16)_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i_u *)w));
+}
+#endif
+
+SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
+{
+    shoal__u16 half;
+    memcpy(&half, w, sizeof half);
+    return shoal__half_to_f32(half);
+}
+
+SHOAL_INLINE shoal__vec shoal__load_bf16(const unsigned char *w)
+{
+    return (shoal__vec)(shoal__load_u16(w) << 16);
+}
+
+/* By way of f16, whose conversion takes subnormals at full speed: the value bits are moved to where
+ * f16 has them, which divides by 2^8. Only the NaN code, all ones, carries into the exponent's
+ * highest bit, which completes the exponent of f16's NaN. */
+SHOAL_INLINE shoal__vec shoal__load_e4m3(const unsigned char *w)
+{
+    shoal__u16 half = shoal__load_s8(w) << 7 & 0xbf80u;
+    half |= (half + 0x0080u) & 0x4000u;
+    return shoal__half_to_f32(half) * 256.0f;
+}
+
+/* A table where it fits a register, or half of it with the sign apart. */
+SHOAL_INLINE shoal__vec shoal__load_e2m1(const unsigned char *w, const int32_t shift)
+{
+    shoal__u32 code = shoal__load_u8(w) >> shift;
+#if SHOAL_LANES == 16
+    const shoal__vec value = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                              -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+    return __builtin_shuffle(value, code);
+#else
+    const shoal__vec value = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+    shoal__vec magnitude = __builtin_shuffle(value, code);
+    return (shoal__vec)((shoal__u32)magnitude | (code & 8) << 28);
+#endif
+}
+
+#endif
