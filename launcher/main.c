@@ -35,7 +35,8 @@ static const command commands[] = {
      "One JSON string a line on stdin, one JSON array of ids a line on stdout. MODEL may hold a\n"
      "tokenizer only.\n"},
     {"inspect", SHOAL_COMMAND_INSPECT, shoal_cmd_inspect, "describe a checkpoint",
-     "Architecture, parameters, bytes by class of tensor, cache per token. Reads headers only.\n"},
+     "Architecture, parameters, bytes by class of tensor and per rank, cache per token. Reads\n"
+     "headers only; a config.json alone is enough, the bytes are then what it announces.\n"},
     {"bench", SHOAL_COMMAND_BENCH, shoal_cmd_bench, "measure throughput",
      "B = --sequences of P random tokens each are prefilled, then G decode steps of all B are\n"
      "timed; medians of R runs.\n"

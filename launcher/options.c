@@ -64,6 +64,8 @@ static const shoal_option table[] = {
     INT("gen-tokens", "G", 1, INT32_MAX, SHOAL_COMMAND_BENCH, gen_tokens,
         "decode steps that are timed (64)"),
     INT("repeat", "R", 1, 1000, SHOAL_COMMAND_BENCH, repeat, "runs; medians are reported (3)"),
+    TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_INSPECT, ranks,
+         "rank counts to give the bytes of each rank for (1,2,4,8)"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
              SHOAL_COMMAND_BENCH,
@@ -111,6 +113,7 @@ void shoal_options_init(shoal_options *options, int32_t command)
         .prompt_tokens = 128,
         .gen_tokens = 64,
         .repeat = 3,
+        .ranks = "1,2,4,8",
         .math = SHOAL_MATH_FAST,
         .kv = SHOAL_KV_CHOICE_AUTO,
         .combine = SHOAL_COMBINE_EXACT,

@@ -53,6 +53,7 @@ typedef struct shoal_options {
     const char *input, *output, *file, *ids;
     bool resume, special, decode;
     int32_t prompt_tokens, gen_tokens, repeat;
+    const char *ranks; /* inspect: "1,2,4" or "1..8" */
 
     int32_t math;      /* shoal_math */
     int32_t weights;   /* 0: native */
@@ -110,6 +111,10 @@ void shoal_options_print(FILE *out, int32_t command);
  * of numbers from 0 to 2^31-1). */
 shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, const char *name,
                                shoal_log *log);
+
+/* "1,2,4" or "2..5" to rank counts [*n], malloc'ed. Errors: USAGE (anything else, or a count
+ * outside 1 .. SHOAL_MAX_RANK), NO_MEMORY. */
+shoal_status shoal_options_ranks(int32_t **ranks, int32_t *n, const char *text, shoal_log *log);
 
 /* Edit distance of two short texts, for hints: "did you mean". */
 int32_t shoal_text_distance(const char *a, const char *b);

@@ -101,6 +101,47 @@ shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, cons
     return SHOAL_OK;
 }
 
+shoal_status shoal_options_ranks(int32_t **ranks, int32_t *n, const char *text, shoal_log *log)
+{
+    const char *dots = strstr(text, "..");
+    char first[16], *end;
+    int64_t from = 0, to = 0;
+    if (dots != NULL && dots - text < (ptrdiff_t)sizeof first) {
+        snprintf(first, sizeof first, "%.*s", (int)(dots - text), text);
+        if (shoal_parse_int64(&from, first) && shoal_parse_int64(&to, dots + 2) && from >= 1 &&
+            from <= to && to <= SHOAL_MAX_RANK) {
+            int32_t *list = malloc((size_t)(to - from + 1) * sizeof *list);
+            if (list == NULL)
+                return shoal_fail(log, SHOAL_NO_MEMORY, "--ranks: no memory for %s", text);
+            for (int64_t r = from; r <= to; r++)
+                list[r - from] = (int32_t)r;
+            *ranks = list;
+            *n = (int32_t)(to - from + 1);
+            return SHOAL_OK;
+        }
+    }
+    int32_t *list = malloc((strlen(text) + 1) * sizeof *list), n_list = 0;
+    if (list == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "--ranks: no memory for %s", text);
+    for (const char *at = text;; at = end + 1) {
+        errno = 0;
+        long long r = isdigit((unsigned char)*at) ? strtoll(at, &end, 10) : -1;
+        if (r < 1 || r > SHOAL_MAX_RANK || errno != 0 || (*end != ',' && *end != '\0')) {
+            free(list);
+            return shoal_fail(log, SHOAL_USAGE,
+                              "--ranks: found '%.40s', wanted numbers from 1 to %d as in 1,2,4 or "
+                              "2..5",
+                              text, SHOAL_MAX_RANK);
+        }
+        list[n_list++] = (int32_t)r;
+        if (*end == '\0')
+            break;
+    }
+    *ranks = list;
+    *n = n_list;
+    return SHOAL_OK;
+}
+
 /* "rank=R,step=S,layer=L,do=kind" in any order; layer may be left out (outside the layers). */
 static bool parse_fault(shoal_fault *fault, const char *text)
 {

@@ -1,16 +1,23 @@
 #include "launcher/weight_bytes.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
+static uint64_t bytes_named(const shoal_checkpoint *checkpoint, const char *name,
+                            const char *suffix)
+{
+    char whole[SHOAL_TENSOR_NAME_MAX + 16];
+    snprintf(whole, sizeof whole, "%s%s", name, suffix);
+    const shoal_tensor_info *t = shoal_checkpoint_find(checkpoint, whole);
+    return t != NULL ? t->n_bytes : 0;
+}
+
+/* A tensor with its scales, or the two tensors of MXFP4. */
 static uint64_t tensor_bytes(const shoal_checkpoint *checkpoint, const char *name)
 {
-    const shoal_tensor_info *t = shoal_checkpoint_find(checkpoint, name);
-    if (t == NULL)
-        return 0;
-    char scale[SHOAL_TENSOR_NAME_MAX + 16];
-    snprintf(scale, sizeof scale, "%s_scale_inv", name);
-    const shoal_tensor_info *s = shoal_checkpoint_find(checkpoint, scale);
-    return t->n_bytes + (s != NULL ? s->n_bytes : 0);
+    return bytes_named(checkpoint, name, "") + bytes_named(checkpoint, name, "_scale_inv") +
+           bytes_named(checkpoint, name, "_blocks") + bytes_named(checkpoint, name, "_scales");
 }
 
 static uint64_t role_bytes(const shoal_checkpoint *checkpoint, const shoal_spec *spec,
@@ -42,25 +49,44 @@ static uint64_t *class_of(shoal_weight_bytes *bytes, shoal_role role)
     case SHOAL_ROLE_DOWN:
         return &bytes->dense_mlp;
     case SHOAL_ROLE_ROUTER:
+    case SHOAL_ROLE_ROUTER_BIAS:
     case SHOAL_ROLE_ROUTER_SELECT_BIAS:
         return &bytes->router;
     case SHOAL_ROLE_SHARED_GATE:
     case SHOAL_ROLE_SHARED_UP:
     case SHOAL_ROLE_SHARED_DOWN:
+    case SHOAL_ROLE_SHARED_EXPERT_GATE:
         return &bytes->shared_experts;
     default:
         return &bytes->attention;
     }
 }
 
+/* Bytes of one expert; of all experts of the layer where they are fused. Gate and up may be one
+ * tensor. */
+static uint64_t expert_bytes(const shoal_checkpoint *checkpoint, const shoal_spec *spec,
+                             int32_t layer, int32_t expert)
+{
+    const char *const *name = spec->family->tensor;
+    uint64_t n_bytes = 0;
+    for (shoal_role role = SHOAL_ROLE_EXPERT_GATE; role <= SHOAL_ROLE_EXPERT_DOWN_BIAS; role++) {
+        bool counted = false;
+        for (shoal_role r = SHOAL_ROLE_EXPERT_GATE; r < role && name[role] != NULL; r++)
+            counted = counted || (name[r] != NULL && strcmp(name[r], name[role]) == 0);
+        if (!counted)
+            n_bytes += role_bytes(checkpoint, spec, role, layer, expert);
+    }
+    return n_bytes;
+}
+
 static void count_experts(shoal_weight_bytes *bytes, const shoal_checkpoint *checkpoint,
                           const shoal_spec *spec, int32_t layer)
 {
-    for (int32_t e = 0; e < spec->router.n_expert; e++) {
-        uint64_t one = 0;
-        for (shoal_role role = SHOAL_ROLE_EXPERT_GATE; role < SHOAL_N_ROLE; role++)
-            one += role_bytes(checkpoint, spec, role, layer, e);
-        bytes->experts += one;
+    bool fused = spec->family->expert_layout != SHOAL_EXPERTS_SEPARATE;
+    for (int32_t e = 0; e < (fused ? 1 : spec->router.n_expert); e++) {
+        uint64_t n_bytes = expert_bytes(checkpoint, spec, layer, e);
+        uint64_t one = fused ? n_bytes / (uint64_t)spec->router.n_expert : n_bytes;
+        bytes->experts += n_bytes;
         if (one > bytes->one_expert)
             bytes->one_expert = one;
     }

@@ -137,6 +137,7 @@ typedef struct shoal_family {
      * role; NULL: not in this family. */
     const char *tensor[SHOAL_N_ROLE];
     shoal_expert_layout expert_layout;
+    bool publishes_active_with_embedding; /* its model cards count the embedding as active */
 } shoal_family;
 
 #define SHOAL_TENSOR_NAME_MAX 256
@@ -158,12 +159,43 @@ const char *shoal_spec_tensor_name(char name[SHOAL_TENSOR_NAME_MAX], const shoal
  * n_kv_head * head_dim (k, then v). */
 int32_t shoal_spec_kv_width(const shoal_spec *spec);
 
-/* Parameters of the model, without MTP layers. */
+/* What the weights of a model are, one entry per kind of tensor, from the spec alone: the sum over
+ * all is what a checkpoint holds. */
+typedef enum shoal_weight_class {
+    SHOAL_WEIGHT_EMBED,
+    SHOAL_WEIGHT_LM_HEAD,
+    SHOAL_WEIGHT_ATTENTION,
+    SHOAL_WEIGHT_ROUTER,
+    SHOAL_WEIGHT_DENSE_MLP,
+    SHOAL_WEIGHT_SHARED_EXPERTS,
+    SHOAL_WEIGHT_EXPERTS,
+    SHOAL_WEIGHT_NORMS,
+    SHOAL_WEIGHT_MTP, /* all of the MTP layers */
+} shoal_weight_class;
+
+typedef struct shoal_weight_shape {
+    shoal_weight_class weight_class;
+    bool linear;    /* a matrix that FP8 checkpoints quantise */
+    bool of_expert; /* of routed experts, also in MTP layers */
+    bool f32;       /* stored in f32 whatever the rest is: e_score_correction_bias */
+    int64_t n_row, n_col;
+    int64_t count; /* tensors of this kind */
+} shoal_weight_shape;
+
+#define SHOAL_MAX_WEIGHT_SHAPE 96
+
+/* Fill shape [SHOAL_MAX_WEIGHT_SHAPE]; returns how many. */
+int32_t shoal_spec_shapes(shoal_weight_shape *shape, const shoal_spec *spec);
+
+/* Parameters of the model, MTP layers apart. */
 typedef struct shoal_parameter_count {
     int64_t embed, lm_head, attention, router, dense_mlp, shared_experts, experts, norms;
+    int64_t mtp; /* without the copies of embedding and head that files hold; not in total */
     int64_t one_expert;
     int64_t total;
-    int64_t active; /* per token: all but the experts that are not chosen */
+    int64_t active; /* per token: all but the experts that are not chosen and the embedding, of
+                       which a token reads one row; tied, it is the head and counts */
+    int64_t active_with_embedding; /* the same, the whole embedding counted */
 } shoal_parameter_count;
 shoal_parameter_count shoal_spec_count(const shoal_spec *spec);
 

@@ -33,4 +33,5 @@ const shoal_family shoal_family_mixtral = {
          [SHOAL_ROLE_EXPERT_GATE] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w1.weight"),
          [SHOAL_ROLE_EXPERT_UP] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w3.weight"),
          [SHOAL_ROLE_EXPERT_DOWN] = SHOAL_IN_LAYER("block_sparse_moe.experts.%d.w2.weight")},
+    .publishes_active_with_embedding = true,
 };

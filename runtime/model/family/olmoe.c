@@ -26,4 +26,5 @@ const shoal_family shoal_family_olmoe = {
     .model_type = "olmoe",
     .read = read_olmoe,
     .tensor = {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA, SHOAL_NAMES_QK_NORM, SHOAL_NAMES_EXPERTS},
+    .publishes_active_with_embedding = true,
 };

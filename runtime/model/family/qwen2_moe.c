@@ -38,4 +38,5 @@ const shoal_family shoal_family_qwen2_moe = {
                [SHOAL_ROLE_SHARED_UP] = SHOAL_IN_LAYER("mlp.shared_expert.up_proj.weight"),
                [SHOAL_ROLE_SHARED_DOWN] = SHOAL_IN_LAYER("mlp.shared_expert.down_proj.weight"),
                [SHOAL_ROLE_SHARED_EXPERT_GATE] = SHOAL_IN_LAYER("mlp.shared_expert_gate.weight")},
+    .publishes_active_with_embedding = true,
 };

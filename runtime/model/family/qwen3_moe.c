@@ -32,4 +32,5 @@ const shoal_family shoal_family_qwen3_moe = {
     .read = read_qwen3_moe,
     .tensor = {SHOAL_NAMES_MODEL, SHOAL_NAMES_GQA, SHOAL_NAMES_QK_NORM, SHOAL_NAMES_DENSE,
                SHOAL_NAMES_EXPERTS},
+    .publishes_active_with_embedding = true,
 };
