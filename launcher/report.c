@@ -44,42 +44,51 @@ void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *s)
     mine->weight_bytes_read = shoal_model_bytes_read(s->model);
     mine->expert_bytes_read = shoal_model_expert_bytes_read(s->model);
     mine->memory = *shoal_model_memory(s->model);
+    mine->engine_bytes = s->engine_bytes;
     mine->times = *shoal_model_times(s->model);
     mine->count = *shoal_engine_count(s->engine);
     mine->read_bandwidth_gb_per_s = s->read_bandwidth_gb_per_s;
 }
 
-static uint64_t memory_total(const shoal_memory_table *m)
+/* What is allocated for a run on one rank: by the model, and by the engine above it. */
+typedef struct memory_table {
+    shoal_memory_table model;
+    uint64_t engine_bytes;
+} memory_table;
+
+static uint64_t memory_total(const memory_table *m)
 {
-    return m->expert_bytes + m->attention_bytes + m->other_weight_bytes + m->kv_bytes +
-           m->exchange_bytes + m->step_bytes;
+    return m->model.expert_bytes + m->model.attention_bytes + m->model.other_weight_bytes +
+           m->model.kv_bytes + m->model.exchange_bytes + m->model.step_bytes + m->engine_bytes;
 }
 
-static void log_memory(const shoal_session *s, const shoal_memory_table *m, int32_t rank)
+static void log_memory(const shoal_session *s, const memory_table *table, int32_t rank)
 {
-    char t[7][SHOAL_BYTES_TEXT];
+    const shoal_memory_table *m = &table->model;
+    char t[8][SHOAL_BYTES_TEXT];
     shoal_log_info(
         s->log,
         "memory of rank %d (%s): experts %s, attention %s, other weights %s, kv cache "
-        "%s, exchange %s, step %s; together %s",
+        "%s, exchange %s, step %s, engine %s; together %s",
         (int)rank, shoal_comm_host(s->comm, rank), shoal_bytes_text(t[0], m->expert_bytes),
         shoal_bytes_text(t[1], m->attention_bytes), shoal_bytes_text(t[2], m->other_weight_bytes),
         shoal_bytes_text(t[3], m->kv_bytes), shoal_bytes_text(t[4], m->exchange_bytes),
-        shoal_bytes_text(t[5], m->step_bytes), shoal_bytes_text(t[6], memory_total(m)));
+        shoal_bytes_text(t[5], m->step_bytes), shoal_bytes_text(t[6], table->engine_bytes),
+        shoal_bytes_text(t[7], memory_total(table)));
 }
 
 shoal_status shoal_report_memory(const shoal_session *s)
 {
     enum { EACH_RANK_MAX = 16 }; /* beyond, only the fullest is named */
-    shoal_memory_table *all = NULL;
+    memory_table mine = {*shoal_model_memory(s->model), s->engine_bytes};
+    memory_table *all = NULL;
     if (s->rank == 0) {
         all = calloc((size_t)s->n_rank, sizeof *all);
         if (all == NULL)
             return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for the table of %d ranks",
                               (int)s->n_rank);
     }
-    shoal_status status =
-        shoal_comm_gather(s->comm, all, shoal_model_memory(s->model), sizeof *all, 0);
+    shoal_status status = shoal_comm_gather(s->comm, all, &mine, sizeof mine, 0);
     if (status == SHOAL_OK && all != NULL) {
         int32_t fullest = 0;
         uint64_t sum_bytes = 0;
@@ -147,8 +156,9 @@ static shoal_json *phases_json(const shoal_phase_times *t)
     return o;
 }
 
-static shoal_json *memory_json(const shoal_memory_table *m)
+static shoal_json *memory_json(const memory_table *table)
 {
+    const shoal_memory_table *m = &table->model;
     shoal_json *o = shoal_json_new_object();
     set_int(o, "expert_bytes", m->expert_bytes);
     set_int(o, "attention_bytes", m->attention_bytes);
@@ -156,7 +166,8 @@ static shoal_json *memory_json(const shoal_memory_table *m)
     set_int(o, "kv_bytes", m->kv_bytes);
     set_int(o, "exchange_bytes", m->exchange_bytes);
     set_int(o, "step_bytes", m->step_bytes);
-    set_int(o, "total_bytes", memory_total(m));
+    set_int(o, "engine_bytes", table->engine_bytes);
+    set_int(o, "total_bytes", memory_total(table));
     return o;
 }
 
@@ -183,7 +194,8 @@ shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_rep
         set_int(o, "prompt_rows", (uint64_t)from->count.n_prompt_row);
         set_int(o, "decode_rows", (uint64_t)from->count.n_decode_row);
         set_us(o, "step_us", from->count.step_us);
-        shoal_json_set(o, "memory", memory_json(&from->memory));
+        memory_table memory = {from->memory, from->engine_bytes};
+        shoal_json_set(o, "memory", memory_json(&memory));
         shoal_json_set(o, "phases", phases_json(&from->times));
         shoal_json_append(ranks, o);
     }

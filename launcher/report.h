@@ -21,6 +21,7 @@ struct shoal_rank_report {
     int64_t wait_us;
     uint64_t weight_bytes_read, expert_bytes_read;
     shoal_memory_table memory;
+    uint64_t engine_bytes;
     shoal_phase_times times;
     shoal_engine_counters count;
     double read_bandwidth_gb_per_s; /* bench; else 0 */

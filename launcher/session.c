@@ -169,6 +169,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         .progress = shoal_progress_load,
         .progress_arg = progress,
     };
+    SHOAL_TRY(shoal_engine_measure(&s->engine_bytes, &s->engine_config, &s->spec, s->rank, s->log));
     return shoal_model_open(&s->model, &s->spec, s->checkpoint, &config, s->log);
 }
 

@@ -31,6 +31,7 @@ typedef struct shoal_session {
     shoal_engine_config engine_config;
     shoal_model *model;
     shoal_engine *engine;
+    uint64_t engine_bytes; /* of its own buffers, known before it is opened */
     int64_t load_us;
     double read_bandwidth_gb_per_s; /* bench, this rank */
 } shoal_session;
