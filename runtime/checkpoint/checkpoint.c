@@ -2,9 +2,8 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/hash.h"
-#include "runtime/checkpoint/file.h"
+#include "runtime/checkpoint/checkpoint_private.h"
 #include "runtime/checkpoint/index.h"
-#include "runtime/checkpoint/safetensors.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -15,35 +14,36 @@
 
 #define SINGLE_NAME "model.safetensors"
 
-struct shoal_checkpoint {
-    char *path;
-    shoal_log *log;
-    shoal_json *config;
-    shoal_json *generation_config;
-    int32_t n_file;             /* opened, in sorted order of their names */
-    shoal__file *file;          /* [n_file] */
-    shoal__safetensors *header; /* [n_file] own the names of the tensors */
-    int64_t n_tensor;
-    shoal_tensor_info *tensor; /* [n_tensor] sorted by name */
-    uint64_t identity;
-    uint64_t bytes_read;
-};
+/* True if a file can be GGUF: by its name or by its first bytes. */
+static bool looks_like_gguf(const char *path)
+{
+    size_t n = strlen(path);
+    if (n >= 5 && strcmp(path + n - 5, ".gguf") == 0)
+        return true;
+    char magic[4] = {0};
+    FILE *file = fopen(path, "rb");
+    bool found = file != NULL && fread(magic, 1, 4, file) == 4 && memcmp(magic, "GGUF", 4) == 0;
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
 
-static shoal_status check_folder(const char *path, shoal_log *log)
+static shoal_status check_path(bool *is_gguf, const char *path, shoal_log *log)
 {
     struct stat entry;
     if (stat(path, &entry) != 0) {
         bool absent = errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG;
         return shoal_fail(log, absent ? SHOAL_NO_INPUT : SHOAL_IO,
-                          "model \"%s\": %s; wanted a checkpoint folder that holds config.json and "
-                          "model.safetensors (or shards and %s)",
+                          "model \"%s\": %s; wanted a .gguf file or a checkpoint folder that holds "
+                          "config.json and model.safetensors (or shards and %s)",
                           path, strerror(errno), SHOAL_INDEX_NAME);
     }
-    if (!S_ISDIR(entry.st_mode))
+    *is_gguf = S_ISREG(entry.st_mode) && looks_like_gguf(path);
+    if (!S_ISDIR(entry.st_mode) && !*is_gguf)
         return shoal_fail(log, SHOAL_BAD_DATA,
-                          "model %s is not a folder; wanted a checkpoint folder that holds "
-                          "config.json and model.safetensors (or shards and %s): give the folder, "
-                          "not a file in it",
+                          "model %s is not a folder and no GGUF file; wanted a checkpoint folder "
+                          "that holds config.json and model.safetensors (or shards and %s): give "
+                          "the folder, not a file in it, or give a .gguf file",
                           path, SHOAL_INDEX_NAME);
     return SHOAL_OK;
 }
@@ -129,7 +129,7 @@ static int compare_name(const void *a, const void *b)
     return strcmp(((const shoal_tensor_info *)a)->name, ((const shoal_tensor_info *)b)->name);
 }
 
-static shoal_status sort_tensors(shoal_checkpoint *c)
+shoal_status shoal__checkpoint_sort(shoal_checkpoint *c)
 {
     qsort(c->tensor, (size_t)c->n_tensor, sizeof *c->tensor, compare_name);
     for (int64_t i = 1; i < c->n_tensor; i++)
@@ -171,7 +171,7 @@ static shoal_status open_weights(shoal_checkpoint *c)
         SHOAL_TRY(shoal__index_open(&index, c->path, c->log));
         shoal_status status = open_files(c, index.file_name, index.n_file);
         if (status == SHOAL_OK)
-            status = sort_tensors(c);
+            status = shoal__checkpoint_sort(c);
         if (status == SHOAL_OK)
             status = shoal__index_check(&index, c, c->log);
         shoal__index_close(&index);
@@ -180,17 +180,20 @@ static shoal_status open_weights(shoal_checkpoint *c)
     if (shoal__file_exists(c->path, SINGLE_NAME)) {
         static const char *const single[] = {SINGLE_NAME};
         SHOAL_TRY(open_files(c, single, 1));
-        return sort_tensors(c);
+        return shoal__checkpoint_sort(c);
     }
     return check_no_shards(c);
 }
 
 static shoal_status open_checkpoint(shoal_checkpoint *c, const char *path, bool need_config)
 {
-    SHOAL_TRY(check_folder(path, c->log));
+    bool is_gguf = false;
+    SHOAL_TRY(check_path(&is_gguf, path, c->log));
     c->path = strdup(path);
     if (c->path == NULL)
         return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for its path", path);
+    if (is_gguf)
+        return shoal__checkpoint_open_gguf(c);
     SHOAL_TRY(open_configs(c, need_config));
     return open_weights(c);
 }
@@ -218,9 +221,15 @@ void shoal_checkpoint_close(shoal_checkpoint *c)
         return;
     for (int32_t i = 0; i < c->n_file; i++) {
         shoal__file_close(&c->file[i]);
-        shoal__safetensors_close(&c->header[i]);
+        if (c->header != NULL)
+            shoal__safetensors_close(&c->header[i]);
+        if (c->gguf != NULL)
+            shoal__gguf_close(&c->gguf[i]);
     }
-    free(c->tensor);
+    if (c->gguf == NULL)
+        free(c->tensor);
+    shoal__gguf_names_close(&c->names);
+    free(c->gguf);
     free(c->header);
     free(c->file);
     shoal_json_close(c->generation_config);

@@ -1,8 +1,9 @@
 /* A checkpoint as people have it: a Hugging Face folder (config.json, model.safetensors or shards
- * with model.safetensors.index.json). Opening reads headers only; every offset, shape and dtype is
- * checked against the file sizes before any weight is read. Weights are then read with pread, in
- * pieces. No size is held in 32 bits. A file that shrinks or vanishes while it is read is an error,
- * not a signal.
+ * with model.safetensors.index.json), or a GGUF file (the first of a split), which is offered as if
+ * it were such a folder: tensors under Hugging Face's names, a config made from the metadata.
+ * Opening reads headers only; every offset, shape and dtype is checked against the file sizes
+ * before any weight is read. Weights are then read with pread, in pieces. No size is held in 32
+ * bits. A file that shrinks or vanishes while it is read is an error, not a signal.
  *
  * A folder without weights (config.json only, or a tokenizer only) opens too; n_tensor is then 0.
  * Layering: checkpoint knows kernels (the packed layout) and base. It does not know architectures.
@@ -25,6 +26,7 @@ typedef struct shoal_tensor_info {
     uint64_t offset;     /* absolute byte offset in that file */
     uint64_t n_bytes;    /* = product of shape * dtype size, checked; OTHER: what the file says */
     char dtype_text[16]; /* as the file calls it, for messages; cut */
+    const struct shoal__view *view; /* GGUF: how it is made of what lies there; NULL: as it lies */
 } shoal_tensor_info;
 
 typedef struct shoal_checkpoint shoal_checkpoint;
@@ -41,6 +43,13 @@ const char *shoal_checkpoint_path(const shoal_checkpoint *c);
 const shoal_json *shoal_checkpoint_config(const shoal_checkpoint *c); /* NULL if there is none */
 const shoal_json *
 shoal_checkpoint_generation_config(const shoal_checkpoint *c); /* NULL if there is none */
+
+/* A GGUF's tokenizer as tokenizer.json and tokenizer_config.json (with the chat template) would
+ * describe it: new documents, the caller's to close. NULL for a folder, which has the files.
+ * Errors: BAD_DATA (no tokenizer in the metadata, a kind that is not supported: it is named). */
+shoal_status shoal_checkpoint_tokenizer(const shoal_checkpoint *c, shoal_json **tokenizer,
+                                        shoal_json **config);
+
 int64_t shoal_checkpoint_n_tensor(const shoal_checkpoint *c);
 const shoal_tensor_info *shoal_checkpoint_tensor(const shoal_checkpoint *c,
                                                  int64_t index); /* sorted by name */
@@ -49,7 +58,7 @@ const shoal_tensor_info *shoal_checkpoint_find(const shoal_checkpoint *c,
 const char *shoal_checkpoint_file_name(const shoal_checkpoint *c, const shoal_tensor_info *t);
 
 /* Hash of config.json's bytes, all safetensors headers and all file sizes: what the ranks must
- * agree on. */
+ * agree on. GGUF: of all headers (with the metadata) and file sizes. */
 uint64_t shoal_checkpoint_identity(const shoal_checkpoint *c);
 
 /* Read bytes [first, first + n_bytes) of a tensor. Errors: BAD_DATA (file shrank), IO. Counts the

@@ -132,11 +132,16 @@ static const uint8_t *mxfp4_scales(const shoal__rows *r, int32_t row)
 
 /* -- rows -- */
 
+/* Stored rows from one row to the next in what a read brings into the piece. */
+static size_t step_in_piece(const shoal__source *s)
+{
+    return s->transposed || s->view != NULL ? 1 : (size_t)s->row_step;
+}
+
 /* The span of stored rows that n rows lie in. */
 static size_t span_bytes(const shoal__rows *r, int32_t n)
 {
-    size_t step = r->source->transposed ? 1 : (size_t)r->source->row_step;
-    return n == 0 ? 0 : ((size_t)(n - 1) * step + 1) * r->row_bytes;
+    return n == 0 ? 0 : ((size_t)(n - 1) * step_in_piece(r->source) + 1) * r->row_bytes;
 }
 
 static shoal_status open_slice(shoal__rows *r)
@@ -158,7 +163,7 @@ shoal_status shoal__rows_open(shoal__rows *rows, shoal_loader *loader, const sho
     shoal_status status = SHOAL_OK;
     if (s->n_row > 0 && r.row_bytes > 0) {
         status = grow_piece(&r, span_bytes(&r, min_i32(SHOAL_BAND, s->n_row)));
-        size_t step_bytes = r.row_bytes * (s->transposed ? 1 : (size_t)s->row_step);
+        size_t step_bytes = r.row_bytes * step_in_piece(s);
         size_t n_band = loader->piece_bytes / step_bytes / SHOAL_BAND;
         size_t n_all = (size_t)(s->n_row - 1) / SHOAL_BAND + 1;
         /* 0: one band, whose last row may end the piece */
@@ -201,6 +206,58 @@ static void gather_columns(const shoal__rows *r, int32_t row, int32_t n)
     }
 }
 
+/* Rows of heads whose halves are stored as pairs (SHOAL__VIEW_PAIRED_ROWS). */
+static shoal_status read_paired(shoal__rows *r, int32_t row, int32_t n)
+{
+    const shoal__source *s = r->source;
+    int32_t d = s->n_stored_row / s->view->n_head;
+    unsigned char *to = r->loader->piece;
+    for (int32_t k = 0; k < n; k++, to += r->row_bytes) {
+        int32_t at = s->row0 + (row + k) * s->row_step;
+        int32_t head = at / d, j = at % d / (d / 2), i = at % (d / 2);
+        uint64_t stored = (uint64_t)head * (uint64_t)d + 2 * (uint64_t)i + (uint64_t)j;
+        SHOAL_TRY(read_bytes(r, to, s->tensor, stored * r->row_bytes, r->row_bytes));
+    }
+    return SHOAL_OK;
+}
+
+/* kv_b from k_b and v_b (SHOAL__VIEW_KV_B), as f32. */
+static shoal_status read_kv_b(float *dst, shoal__rows *r, int32_t row, int32_t n)
+{
+    const shoal__source *s = r->source;
+    const shoal_tensor_info *k_b = &s->view->part[0], *v_b = &s->view->part[1];
+    size_t rank = (size_t)s->n_col, nope = (size_t)k_b->shape[2], v_dim = (size_t)v_b->shape[1];
+    size_t k_bytes = (size_t)(k_b->n_bytes / (uint64_t)s->view->n_head);
+    size_t v_bytes = rank / shoal_dtype_block(v_b->dtype) * shoal_dtype_bytes(v_b->dtype);
+    SHOAL_TRY(grow_piece(r, k_bytes > v_bytes ? k_bytes : v_bytes));
+    float *k = malloc((rank * nope + 1) * sizeof *k); /* [rank, nope] of one head */
+    if (k == NULL)
+        return no_memory(r, rank * nope * sizeof *k);
+    size_t k_head = SIZE_MAX;
+    shoal_status status = SHOAL_OK;
+    for (int32_t i = 0; i < n && status == SHOAL_OK; i++, dst += rank) {
+        size_t at = (size_t)s->row0 + (size_t)(row + i) * (size_t)s->row_step;
+        size_t head = at / (nope + v_dim), inner = at % (nope + v_dim);
+        if (inner >= nope) {
+            size_t v_row = head * v_dim + inner - nope;
+            status = read_bytes(r, r->loader->piece, v_b, v_row * v_bytes, v_bytes);
+            if (status == SHOAL_OK)
+                shoal__to_f32(dst, r->loader->piece, v_b->dtype, rank);
+            continue;
+        }
+        if (head != k_head) {
+            status = read_bytes(r, r->loader->piece, k_b, head * k_bytes, k_bytes);
+            if (status == SHOAL_OK)
+                shoal__to_f32(k, r->loader->piece, k_b->dtype, rank * nope);
+            k_head = head;
+        }
+        for (size_t c = 0; c < rank && status == SHOAL_OK; c++)
+            dst[c] = k[c * nope + inner];
+    }
+    free(k);
+    return status;
+}
+
 shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n)
 {
     const shoal__source *s = rows->source;
@@ -208,6 +265,8 @@ shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n)
         gather_columns(rows, row, n);
         return SHOAL_OK;
     }
+    if (s->view != NULL) /* kv_b is read as f32 only */
+        return read_paired(rows, row, n);
     uint64_t stored_row = (uint64_t)s->slice * (uint64_t)s->n_stored_row + (uint64_t)s->row0 +
                           (uint64_t)row * (uint64_t)s->row_step;
     unsigned char *piece = rows->loader->piece;
@@ -222,6 +281,8 @@ shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n)
 shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, int32_t n)
 {
     const shoal__source *s = rows->source;
+    if (s->view != NULL && s->view->kind == SHOAL__VIEW_KV_B)
+        return read_kv_b(dst, rows, row, n);
     for (int32_t at = 0; at < n; at += rows->n_step) {
         int32_t n_here = min_i32(rows->n_step, n - at);
         size_t n_elem = (size_t)n_here * (size_t)s->n_col;

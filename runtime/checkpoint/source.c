@@ -6,6 +6,9 @@
 #include <string.h>
 
 #define ANY (-1) /* a dimension that is not checked */
+#define UNSUPPORTED                                                                                \
+    "%s: tensor %s has dtype %s, wanted a weight in F32, F16, BF16, F8_E4M3, MXFP4 (or, in GGUF, " \
+    "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)"
 
 static const char *file_of(const shoal_loader *loader, const shoal_tensor_info *t)
 {
@@ -146,6 +149,53 @@ static shoal_status take_rows(shoal__source *s, const shoal_loader *loader, shoa
     return SHOAL_OK;
 }
 
+/* A fused tensor that is stored in two: *t becomes the one that has the rows, *ref what they are in
+ * it. n_dim: 2 of a matrix, 1 of a vector. */
+static shoal_status take_part(const shoal_tensor_info **t, shoal_weight_ref *ref,
+                              const shoal_loader *loader, int32_t n_row, int32_t n_dim)
+{
+    const shoal_tensor_info *fused = *t;
+    bool interleaved = fused->view->kind == SHOAL__VIEW_INTERLEAVED;
+    int32_t n_half = (int32_t)(fused->shape[fused->n_dim - n_dim] / 2);
+    int32_t part = interleaved ? ref->row0 & 1 : ref->row0 >= n_half;
+    bool ok = ref->row0 >= 0 &&
+              (interleaved ? ref->row_step == 2
+                           : ref->row_step == 1 && (part == 1 || n_row <= n_half - ref->row0));
+    if (!ok)
+        return shoal_fail(loader->log, SHOAL_FAILED,
+                          "%s: tensor %s: asked for %d rows from row %d on in steps of %d; it is "
+                          "stored in two, wanted rows of one of them (an error in Shoal)",
+                          file_of(loader, fused), fused->name, n_row, ref->row0, ref->row_step);
+    *t = &fused->view->part[part];
+    ref->row0 = interleaved ? ref->row0 / 2 : ref->row0 - part * n_half;
+    ref->row_step = 1;
+    ref->n_stored_row = n_half;
+    return SHOAL_OK;
+}
+
+/* The tensor of a reference, checked in shape, and the rows that are wanted of it. */
+static shoal_status find_rows(shoal__source *s, const shoal_loader *loader, shoal_weight_ref *ref,
+                              int32_t n_row, int32_t n_dim)
+{
+    const shoal_tensor_info *t = NULL;
+    SHOAL_TRY(find_tensor(&t, loader, ref->name, n_dim == 2 ? "a matrix" : "a vector"));
+    int32_t n_stored = ref->n_stored_row > 0 ? ref->n_stored_row : n_row;
+    s->transposed = ref->transposed && n_dim == 2 && t->view == NULL;
+    wanted_shape wanted = s->transposed ? shape_of_ref(*ref, s->n_col, n_stored)
+                                        : shape_of_ref(*ref, n_stored, s->n_col);
+    wanted.n_dim -= 2 - n_dim; /* the column of a vector is not written down */
+    SHOAL_TRY(check_shape(loader, t, &wanted));
+    int32_t row_dim = t->n_dim - (s->transposed ? 1 : n_dim);
+    if (t->view != NULL &&
+        (t->view->kind == SHOAL__VIEW_INTERLEAVED || t->view->kind == SHOAL__VIEW_HALVES))
+        SHOAL_TRY(take_part(&t, ref, loader, n_row, n_dim));
+    else if (t->view != NULL && t->view->kind != SHOAL__VIEW_ROWS)
+        s->view = t->view;
+    s->tensor = t;
+    s->n_stored_row = (int32_t)t->shape[row_dim];
+    return take_rows(s, loader, *ref, n_row);
+}
+
 /* NAME_blocks and NAME_scales, as gpt-oss releases MXFP4. */
 static shoal_status find_mxfp4_pair(shoal__source *s, const shoal_loader *loader,
                                     shoal_weight_ref ref, int32_t n_row)
@@ -182,9 +232,25 @@ static shoal_status find_mxfp4_pair(shoal__source *s, const shoal_loader *loader
     return take_rows(s, loader, ref, n_row);
 }
 
+/* kv_b in two tensors, which may differ in dtype. */
+static shoal_status find_kv_b_format(shoal__source *s, const shoal_loader *loader)
+{
+    for (int32_t i = 0; i < 2; i++) {
+        const shoal_tensor_info *t = &s->view->part[i];
+        if (!shoal__is_float_dtype(t->dtype))
+            return shoal_fail(loader->log, SHOAL_BAD_DATA, UNSUPPORTED, file_of(loader, t), t->name,
+                              dtype_of(t));
+    }
+    s->format = SHOAL_FORMAT_F32;
+    s->as_f32 = true;
+    return SHOAL_OK;
+}
+
 static shoal_status find_format(shoal__source *s, const shoal_loader *loader, shoal_weight_ref ref)
 {
     const shoal_tensor_info *t = s->tensor;
+    if (s->view != NULL && s->view->kind == SHOAL__VIEW_KV_B)
+        return find_kv_b_format(s, loader);
     bool blocks = shoal_dtype_block(t->dtype) > 1;
     if (blocks && (s->transposed || s->n_col % (int32_t)shoal_dtype_block(t->dtype) != 0))
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
@@ -196,10 +262,8 @@ static shoal_status find_format(shoal__source *s, const shoal_loader *loader, sh
         s->format = SHOAL_FORMAT_F32;
         s->as_f32 = true;
     } else if (!shoal_format_of_dtype(&s->format, t->dtype)) {
-        return shoal_fail(loader->log, SHOAL_BAD_DATA,
-                          "%s: tensor %s has dtype %s, wanted a weight in F32, F16, BF16, F8_E4M3, "
-                          "MXFP4 (or, in GGUF, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K)",
-                          file_of(loader, t), t->name, dtype_of(t));
+        return shoal_fail(loader->log, SHOAL_BAD_DATA, UNSUPPORTED, file_of(loader, t), t->name,
+                          dtype_of(t));
     }
     if (s->format != SHOAL_FORMAT_FP8_BLOCK)
         return SHOAL_OK;
@@ -219,19 +283,13 @@ static shoal_status find_format(shoal__source *s, const shoal_loader *loader, sh
 shoal_status shoal__source_find(shoal__source *source, const shoal_loader *loader,
                                 shoal_weight_ref ref, int32_t n_row, int32_t n_col)
 {
-    shoal__source s = {.n_col = n_col, .transposed = ref.transposed};
+    shoal__source s = {.n_col = n_col};
     if (shoal_checkpoint_find(loader->checkpoint, ref.name) == NULL)
         s.tensor = find_suffixed(loader, ref.name, "_blocks");
     if (s.tensor != NULL) {
         SHOAL_TRY(find_mxfp4_pair(&s, loader, ref, n_row));
     } else {
-        SHOAL_TRY(find_tensor(&s.tensor, loader, ref.name, "a matrix"));
-        int32_t n_stored = ref.n_stored_row > 0 ? ref.n_stored_row : n_row;
-        wanted_shape wanted =
-            s.transposed ? shape_of_ref(ref, n_col, n_stored) : shape_of_ref(ref, n_stored, n_col);
-        SHOAL_TRY(check_shape(loader, s.tensor, &wanted));
-        s.n_stored_row = (int32_t)s.tensor->shape[wanted.n_dim - (s.transposed ? 1 : 2)];
-        SHOAL_TRY(take_rows(&s, loader, ref, n_row));
+        SHOAL_TRY(find_rows(&s, loader, &ref, n_row, 2));
         SHOAL_TRY(find_format(&s, loader, ref));
     }
     *source = s;
@@ -242,12 +300,7 @@ shoal_status shoal__source_find_vector(shoal__source *source, const shoal_loader
                                        shoal_weight_ref ref, int32_t n)
 {
     shoal__source s = {.n_col = 1};
-    SHOAL_TRY(find_tensor(&s.tensor, loader, ref.name, "a vector"));
-    wanted_shape wanted = shape_of_ref(ref, ref.n_stored_row > 0 ? ref.n_stored_row : n, 1);
-    wanted.n_dim--; /* the column is not written down */
-    SHOAL_TRY(check_shape(loader, s.tensor, &wanted));
-    s.n_stored_row = (int32_t)s.tensor->shape[s.tensor->n_dim - 1];
-    SHOAL_TRY(take_rows(&s, loader, ref, n));
+    SHOAL_TRY(find_rows(&s, loader, &ref, n, 1));
     shoal_dtype dtype = s.tensor->dtype;
     if (dtype != SHOAL_DTYPE_F32 && dtype != SHOAL_DTYPE_F16 && dtype != SHOAL_DTYPE_BF16)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,

@@ -5,6 +5,7 @@
 #define SHOAL_CHECKPOINT_SOURCE_H
 
 #include "runtime/checkpoint/load.h"
+#include "runtime/checkpoint/view.h"
 
 #define SHOAL_ANY_ROWS (-1)
 
@@ -12,6 +13,7 @@ typedef struct shoal__source {
     const shoal_tensor_info *tensor; /* [n_stored_row, n_col], or [*, n_stored_row, n_col] */
     const shoal_tensor_info *scale; /* F8_E4M3: NAME_scale_inv; MXFP4 as two tensors: NAME_scales */
     bool mxfp4_pair;                /* tensor is NAME_blocks [*, n_stored_row, n_col / 32, 16] */
+    const shoal__view *view;        /* PAIRED_ROWS or KV_B, else NULL */
     shoal_format format;            /* what it packs to */
     bool as_f32;                    /* it packs to F32 although it is stored in another dtype */
     bool transposed;                /* a slice is stored as [n_col, n_stored_row] */

@@ -251,11 +251,11 @@ START_TEST(test_folders)
 {
     fixture f;
     fixture_open(&f);
-    refuse(&f, fixture_path(&f, "absent"), SHOAL_NO_INPUT, "folder that holds config.json");
-    refuse(&f, "", SHOAL_NO_INPUT, "folder that holds config.json");
+    refuse(&f, fixture_path(&f, "absent"), SHOAL_NO_INPUT, "checkpoint folder that holds config.json");
+    refuse(&f, "", SHOAL_NO_INPUT, "checkpoint folder that holds config.json");
     refuse(&f, f.path, SHOAL_NO_INPUT, "no config.json");
     fixture_write_text(&f, "config.json", "{}");
-    refuse(&f, fixture_path(&f, "config.json"), SHOAL_BAD_DATA, "not a folder");
+    refuse(&f, fixture_path(&f, "config.json"), SHOAL_BAD_DATA, "not a folder and no GGUF file");
     refuse(&f, fixture_path(&f, "config.json/x"), SHOAL_NO_INPUT, "config.json/x");
 
     /* an index goes before a single file, also before a good one */
