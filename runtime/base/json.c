@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,21 +28,69 @@ static shoal_status check_no_zero_byte(const char *text, size_t n_bytes, const c
                       (long long)line);
 }
 
+static shoal_status finish_parse(shoal_json **doc, json_t *value, const json_error_t *error,
+                                 const char *name, shoal_log *log)
+{
+    if (value == NULL && json_error_code(error) == json_error_out_of_memory)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory to parse it", name);
+    if (value == NULL)
+        return shoal_fail(log, SHOAL_BAD_DATA, "%s: not valid JSON at line %d, column %d: %s", name,
+                          error->line, error->column, error->text);
+    *doc = value;
+    return SHOAL_OK;
+}
+
+static const size_t parse_flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
+
 shoal_status shoal_json_parse(shoal_json **doc, const char *text, size_t n_bytes, const char *name,
                               shoal_log *log)
 {
     SHOAL_TRY(check_no_zero_byte(text, n_bytes, name, log));
     json_error_t error;
-    size_t flags = JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL;
-    json_t *value = json_loadb(text, n_bytes, flags, &error);
-    if (value == NULL && json_error_code(&error) == json_error_out_of_memory)
-        return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory to parse its %zu bytes", name,
-                          n_bytes);
-    if (value == NULL)
-        return shoal_fail(log, SHOAL_BAD_DATA, "%s: not valid JSON at line %d, column %d: %s", name,
-                          error.line, error.column, error.text);
-    *doc = value;
-    return SHOAL_OK;
+    json_t *value = json_loadb(text, n_bytes, parse_flags, &error);
+    return finish_parse(doc, value, &error, name, log);
+}
+
+/* Whether the n digits are a number beyond 64 bits; JSON has no leading zeros. */
+static bool is_beyond(const char *digits, size_t n, bool negative)
+{
+    const char *limit = negative ? "9223372036854775808" : "9223372036854775807";
+    return n > 19 || (n == 19 && memcmp(digits, limit, 19) > 0);
+}
+
+/* A copy of the text with ".0" behind integers beyond 64 bits; NULL without memory. */
+static char *long_integers_as_reals(size_t *n_copy, const char *text, size_t n_bytes)
+{
+    char *copy = malloc(n_bytes + n_bytes / 8 + 4); /* at most 2 bytes for each 19 */
+    size_t n = 0;
+    bool in_string = false;
+    for (size_t at = 0; copy != NULL && at < n_bytes;) {
+        size_t n_part = 1;
+        bool is_long = false;
+        if (in_string && text[at] == '\\' && at + 1 < n_bytes) {
+            n_part = 2;
+        } else if (text[at] == '"') {
+            in_string = !in_string;
+        } else if (!in_string && (isdigit((unsigned char)text[at]) || text[at] == '-')) {
+            while (at + n_part < n_bytes && memchr("0123456789+-.eE", text[at + n_part], 15))
+                n_part++;
+            size_t sign = text[at] == '-' ? 1 : 0;
+            const char *digits = text + at + sign;
+            size_t n_digit = 0;
+            while (sign + n_digit < n_part && isdigit((unsigned char)digits[n_digit]))
+                n_digit++;
+            is_long = sign + n_digit == n_part && is_beyond(digits, n_digit, sign == 1);
+        }
+        memcpy(copy + n, text + at, n_part);
+        n += n_part;
+        at += n_part;
+        if (is_long) {
+            memcpy(copy + n, ".0", 2);
+            n += 2;
+        }
+    }
+    *n_copy = n;
+    return copy;
 }
 
 shoal_status shoal_json_read_file(shoal_json **doc, const char *path, shoal_log *log)
@@ -50,6 +99,33 @@ shoal_status shoal_json_read_file(shoal_json **doc, const char *path, shoal_log 
     size_t n_bytes;
     SHOAL_TRY(shoal_file_read(&text, &n_bytes, path, max_file_bytes, log));
     shoal_status status = shoal_json_parse(doc, text, n_bytes, path, log);
+    free(text);
+    return status;
+}
+
+static shoal_status parse_loosely(shoal_json **doc, const char *text, size_t n_bytes,
+                                  const char *name, shoal_log *log)
+{
+    SHOAL_TRY(check_no_zero_byte(text, n_bytes, name, log));
+    json_error_t error;
+    json_t *value = json_loadb(text, n_bytes, parse_flags, &error);
+    if (value == NULL && json_error_code(&error) == json_error_numeric_overflow) {
+        size_t n_copy;
+        char *copy = long_integers_as_reals(&n_copy, text, n_bytes);
+        if (copy == NULL)
+            return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory to parse it", name);
+        value = json_loadb(copy, n_copy, parse_flags, &error);
+        free(copy);
+    }
+    return finish_parse(doc, value, &error, name, log);
+}
+
+shoal_status shoal_json_read_file_loosely(shoal_json **doc, const char *path, shoal_log *log)
+{
+    char *text;
+    size_t n_bytes;
+    SHOAL_TRY(shoal_file_read(&text, &n_bytes, path, max_file_bytes, log));
+    shoal_status status = parse_loosely(doc, text, n_bytes, path, log);
     free(text);
     return status;
 }

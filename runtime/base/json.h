@@ -17,6 +17,9 @@ typedef struct json_t shoal_json; /* jansson's value; opaque outside json.c */
 shoal_status shoal_json_parse(shoal_json **doc, const char *text, size_t n_bytes, const char *name,
                               shoal_log *log);
 shoal_status shoal_json_read_file(shoal_json **doc, const char *path, shoal_log *log);
+/* The same, but integers beyond 64 bits are numbers that are no integers: Python writes them into
+ * tokenizer_config.json (model_max_length 10^30: no limit). */
+shoal_status shoal_json_read_file_loosely(shoal_json **doc, const char *path, shoal_log *log);
 void shoal_json_close(shoal_json *doc); /* accepts NULL */
 
 /* Types. All accept NULL (absent) and answer false. */

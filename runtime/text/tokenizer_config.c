@@ -13,7 +13,7 @@ static shoal_status read_optional(shoal_json **doc, char path[PATH_MAX], const c
     int n = snprintf(path, PATH_MAX, "%s/%s", folder, name);
     if (n < 0 || n >= PATH_MAX || access(path, F_OK) != 0)
         return SHOAL_OK;
-    SHOAL_TRY(shoal_json_read_file(doc, path, log));
+    SHOAL_TRY(shoal_json_read_file_loosely(doc, path, log));
     if (shoal_json_is_object(*doc))
         return SHOAL_OK;
     shoal_json_close(*doc);

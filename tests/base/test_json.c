@@ -183,6 +183,38 @@ START_TEST(big_integers_are_exact)
 }
 END_TEST
 
+START_TEST(integers_beyond_64_bits_are_read_loosely)
+{
+    char path[] = "/tmp/shoal-json-XXXXXX";
+    int fd = mkstemp(path);
+    ck_assert_int_ge(fd, 0);
+    const char *text = "[1000000000000000019884624838656, 9223372036854775808, "
+                       "-9223372036854775809, 9223372036854775807, -9223372036854775808, "
+                       "\"99999999999999999999 \\\" 99999999999999999999\", 12, 1.5e3]";
+    ck_assert_int_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    close(fd);
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "test");
+    shoal_json *doc = NULL;
+    ck_assert_int_eq(shoal_json_read_file(&doc, path, &log), SHOAL_BAD_DATA);
+    ck_assert_msg(shoal_json_read_file_loosely(&doc, path, &log) == SHOAL_OK, "%s", log.error);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert(shoal_json_is_number(shoal_json_at(doc, i)));
+        ck_assert(!shoal_json_is_integer(shoal_json_at(doc, i)));
+        ck_assert(shoal_json_int(shoal_json_at(doc, i), -5) == -5);
+    }
+    ck_assert(shoal_json_int(shoal_json_at(doc, 3), 0) == INT64_MAX);
+    ck_assert(shoal_json_int(shoal_json_at(doc, 4), 0) == INT64_MIN);
+    ck_assert_str_eq(shoal_json_string(shoal_json_at(doc, 5), NULL),
+                     "99999999999999999999 \" 99999999999999999999");
+    ck_assert(shoal_json_int(shoal_json_at(doc, 6), 0) == 12);
+    shoal_json_close(doc);
+    ck_assert_int_eq(truncate(path, 40), 0);
+    ck_assert_int_eq(shoal_json_read_file_loosely(&doc, path, &log), SHOAL_BAD_DATA);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(deep_nesting_is_rejected)
 {
     enum { DEPTH = 1000000 };
@@ -314,6 +346,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, strings_may_hold_zero_bytes);
     SHOAL_TEST(suite, bad_documents_are_rejected);
     SHOAL_TEST(suite, big_integers_are_exact);
+    SHOAL_TEST(suite, integers_beyond_64_bits_are_read_loosely);
     SHOAL_TEST(suite, deep_nesting_is_rejected);
     SHOAL_TEST(suite, documents_are_built_and_dumped);
     SHOAL_TEST(suite, invalid_utf8_is_replaced);

@@ -64,6 +64,16 @@ START_TEST(qwen3)
 }
 END_TEST
 
+START_TEST(gptoss)
+{
+    shoal_tokenizer *t = open_packed("gptoss");
+    ck_assert_int_eq(shoal_tokenizer_find(t, "<|start|>", 9), 200006);
+    ck_assert(shoal_tokenizer_is_eos(t, 200002)); /* <|return|> */
+    ck_assert_uint_ge(for_each_line("tests/tokenizers/gptoss/cases.jsonl", check_case, t), 80);
+    shoal_tokenizer_close(t);
+}
+END_TEST
+
 START_TEST(demo_prompts_and_answers)
 {
     shoal_tokenizer *t = open_demo();
@@ -404,6 +414,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, deepseek_v3);
     SHOAL_TEST(suite, qwen3);
+    SHOAL_TEST(suite, gptoss);
     SHOAL_TEST(suite, demo_prompts_and_answers);
     SHOAL_TEST(suite, demo_edge_cases);
     SHOAL_TEST(suite, every_component);
