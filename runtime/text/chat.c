@@ -90,7 +90,7 @@ shoal_status shoal_chat_open_text(shoal_chat **chat, const shoal_chat_source *so
     if (source->template == NULL)
         return fail_unknown(source->name, "has no chat template", log);
     shoal__bytes canonical = {0};
-    shoal_status status = shoal__chat_canonical(&canonical, source->template, source->n_bytes, log);
+    shoal_status status = shoal__chat_canonical(&canonical, source, log);
     const shoal__chat_format *format = status == SHOAL_OK ? recognise(&canonical) : NULL;
     free(canonical.data);
     SHOAL_TRY(status);
@@ -189,7 +189,7 @@ shoal_status shoal_chat_open(shoal_chat **chat, const char *folder, shoal_log *l
     char path[PATH_MAX];
     shoal_json *config = NULL;
     if (file_in(path, folder, "tokenizer_config.json"))
-        SHOAL_TRY(shoal_json_read_file(&config, path, log));
+        SHOAL_TRY(shoal_json_read_file_loosely(&config, path, log));
     shoal_status status = open_with(chat, folder, config, log);
     shoal_json_close(config);
     return status;

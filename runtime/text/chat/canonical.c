@@ -9,8 +9,10 @@ typedef struct canonical {
     const char *text; /* [n] */
     size_t n;
     size_t at;
+    const char *name; /* where it comes from */
     shoal_log *log;
     bool trim_left;    /* the tag before ended with a dash */
+    int64_t n_open;    /* blocks without their end so far */
     bool drop_newline; /* the tag before was a block or a comment */
 } canonical;
 
@@ -26,8 +28,9 @@ static bool is_word(char c)
 
 static shoal_status fail(const canonical *c, const char *what, size_t at)
 {
-    return shoal_fail(c->log, SHOAL_BAD_DATA, "the chat template: %s at byte %zu of %zu has no end",
-                      what, at, c->n);
+    return shoal_fail(c->log, SHOAL_BAD_DATA,
+                      "%s: the chat template: %s at byte %zu of %zu has no end", c->name, what, at,
+                      c->n);
 }
 
 static bool is_tag(const canonical *c, size_t at)
@@ -154,13 +157,35 @@ static shoal_status skip_comment(canonical *c)
     return SHOAL_OK;
 }
 
-shoal_status shoal__chat_canonical(shoal__bytes *out, const char *text, size_t n, shoal_log *log)
+/* Count the block that begins or ends with the tag out[begin, ...). */
+static shoal_status count_block(canonical *c, size_t begin)
 {
-    canonical c = {.out = out, .text = text, .n = n, .log = log};
+    static const char *const blocks[] = {"{%if", "{%for", "{%macro", "{%call", "{%filter"};
+    const char *tag = c->out->data + begin;
+    size_t n = c->out->n - begin;
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        size_t n_block = strlen(blocks[i]);
+        c->n_open += n > n_block && memcmp(tag, blocks[i], n_block) == 0 && !is_word(tag[n_block]);
+    }
+    c->n_open -= n > 5 && memcmp(tag, "{%end", 5) == 0;
+    return c->n_open >= 0
+               ? SHOAL_OK
+               : shoal_fail(
+                     c->log, SHOAL_BAD_DATA,
+                     "%s: the chat template: what ends a block at byte %zu of %zu has no block",
+                     c->name, c->at, c->n);
+}
+
+shoal_status shoal__chat_canonical(shoal__bytes *out, const shoal_chat_source *source,
+                                   shoal_log *log)
+{
+    const char *text = source->template;
+    size_t n = source->n_bytes;
+    canonical c = {.out = out, .text = text, .n = n, .name = source->name, .log = log};
     for (;;) {
         SHOAL_TRY(put_raw(&c));
         if (c.at == n)
-            return SHOAL_OK;
+            return c.n_open == 0 ? SHOAL_OK : fail(&c, "a block", n);
         char kind = text[c.at + 1];
         c.at += 2;
         if (c.at < n && (text[c.at] == '-' || text[c.at] == '+') && kind != '#')
@@ -170,8 +195,11 @@ shoal_status shoal__chat_canonical(shoal__bytes *out, const char *text, size_t n
             SHOAL_TRY(skip_comment(&c));
             continue;
         }
+        size_t begin = out->n;
         SHOAL_TRY(shoal__bytes_append(out, kind == '{' ? "{{" : "{%", 2, log));
         SHOAL_TRY(put_code(&c, kind == '{' ? '}' : '%'));
         SHOAL_TRY(shoal__bytes_append(out, kind == '{' ? "}}" : "%}", 2, log));
+        if (kind == '%')
+            SHOAL_TRY(count_block(&c, begin));
     }
 }

@@ -40,7 +40,8 @@ extern const shoal__chat_format shoal__chat_granite[];
  * spaces but between words, literals in single quotes with their escapes resolved, neighbouring
  * literals joined ('a' + 'b' is 'ab'), m.role and m.content as m['role'] and m['content']. The
  * result is for searching only. Errors: BAD_DATA (a tag or literal has no end), NO_MEMORY. */
-shoal_status shoal__chat_canonical(shoal__bytes *out, const char *text, size_t n, shoal_log *log);
+shoal_status shoal__chat_canonical(shoal__bytes *out, const shoal_chat_source *source,
+                                   shoal_log *log);
 
 void shoal__chat_put(shoal__chat_prompt *p, const char *text);
 void shoal__chat_put_bytes(shoal__chat_prompt *p, const char *data, size_t n);
