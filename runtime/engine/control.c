@@ -12,11 +12,44 @@ typedef struct result_header {
     int64_t step;
 } result_header;
 
+int32_t shoal__chunk_n_sample(const shoal_control_chunk *chunk)
+{
+    if ((chunk->flags & SHOAL_CONTROL_SAMPLE) == 0)
+        return 0;
+    return (chunk->flags & SHOAL_CONTROL_DECODE) != 0 ? chunk->n_row : 1;
+}
+
+bool shoal__chunk_in_draft_pass(const shoal_control_chunk *chunk, int32_t pass)
+{
+    return (chunk->flags & SHOAL_CONTROL_DRAFT) != 0 && (pass == 1 || pass <= chunk->n_draft);
+}
+
+int32_t shoal__control_n_draft_pass(const shoal_control *control)
+{
+    int32_t n_pass = 0;
+    for (int32_t i = 0; i < control->n_chunk; i++)
+        while (shoal__chunk_in_draft_pass(&control->chunk[i], n_pass + 1))
+            n_pass++;
+    return n_pass;
+}
+
 static int32_t n_chunk_logit(const shoal_control_chunk *chunk)
 {
     if ((chunk->flags & (SHOAL_CONTROL_SCORES | SHOAL_CONTROL_ROWS)) != 0)
         return chunk->n_row;
-    return (chunk->flags & SHOAL_CONTROL_SAMPLE) != 0 ? 1 : 0;
+    return shoal__chunk_n_sample(chunk);
+}
+
+static const char *check_draft(const shoal_control_chunk *chunk, const shoal_limits *limits)
+{
+    if ((chunk->flags & SHOAL_CONTROL_DRAFT) == 0)
+        return NULL;
+    if (!limits->mtp)
+        return "guesses are wanted of an engine opened without the MTP layer";
+    const bool sampled = (chunk->flags & SHOAL_CONTROL_SAMPLE) != 0;
+    if (chunk->n_draft < (sampled ? 1 : 0) || chunk->n_draft > (sampled ? limits->n_draft : 0))
+        return "the number of guesses that are wanted";
+    return NULL;
 }
 
 /* Says what is wrong with a chunk, or NULL. */
@@ -29,18 +62,20 @@ static const char *check_chunk(const shoal_control_chunk *chunk, const shoal_lim
     if (chunk->position0 < 0 || chunk->n_row < 1 ||
         (int64_t)chunk->position0 + chunk->n_row > limits->n_context)
         return "positions beyond the context";
-    switch (chunk->flags) {
+    switch (chunk->flags & ~(uint32_t)SHOAL_CONTROL_DRAFT) {
     case 0:
     case SHOAL_CONTROL_SAMPLE:
-    case SHOAL_CONTROL_SCORES:
         break;
+    case SHOAL_CONTROL_SCORES:
     case SHOAL_CONTROL_ROWS:
-        if (!limits->want_rows)
+        if ((chunk->flags & SHOAL_CONTROL_DRAFT) != 0)
+            return "flags that exclude each other";
+        if ((chunk->flags & SHOAL_CONTROL_ROWS) != 0 && !limits->want_rows)
             return "rows are wanted of an engine opened without want_rows";
         break;
     case SHOAL_CONTROL_SAMPLE | SHOAL_CONTROL_DECODE:
-        if (chunk->n_row != 1)
-            return "more than one row to decode";
+        if (chunk->n_row > 1 + limits->n_draft)
+            return "more than one row and its guesses to decode";
         break;
     default:
         return "flags that exclude each other";
@@ -49,7 +84,7 @@ static const char *check_chunk(const shoal_control_chunk *chunk, const shoal_lim
         .temperature = chunk->temperature, .top_k = chunk->top_k, .top_p = chunk->top_p};
     if (!shoal_sampling_valid(&sampling))
         return "sampling parameters";
-    return NULL;
+    return check_draft(chunk, limits);
 }
 
 shoal_status shoal__control_check(const shoal_control *control, const shoal_limits *limits,
@@ -98,7 +133,8 @@ static size_t row_bytes(const shoal_limits *limits)
 static size_t chunk_bytes(const shoal_limits *limits, const shoal_control_chunk *chunk)
 {
     if ((chunk->flags & SHOAL_CONTROL_SAMPLE) != 0)
-        return pad8(sizeof(int32_t));
+        return pad8(((size_t)shoal__chunk_n_sample(chunk) + (size_t)chunk->n_draft) *
+                    sizeof(int32_t));
     if ((chunk->flags & SHOAL_CONTROL_SCORES) != 0)
         return (size_t)chunk->n_row * sizeof(double);
     if ((chunk->flags & SHOAL_CONTROL_ROWS) != 0)
@@ -123,8 +159,10 @@ size_t shoal__result_bytes_max(const shoal_limits *limits, int32_t rank)
     size_t per_row = limits->score_rows > 0 ? sizeof(double) : 0;
     if (limits->want_rows && row_bytes(limits) > per_row)
         per_row = row_bytes(limits);
-    /* Per slot: a token, or the padding of a chunk of rows. */
-    return sizeof(result_header) + (size_t)n_slot * 8 + (size_t)limits->score_rows * per_row;
+    /* Per slot: tokens and guesses, or the padding of a chunk of rows. */
+    const size_t n_sample = 1 + 2 * (size_t)limits->n_draft;
+    return sizeof(result_header) + (size_t)n_slot * pad8(n_sample * sizeof(int32_t)) +
+           (size_t)limits->score_rows * per_row;
 }
 
 /* Results of a chunk that begin at `at`. */
@@ -133,9 +171,11 @@ static shoal_chunk_result place_chunk(unsigned char *at, const shoal_limits *lim
 {
     shoal_chunk_result place = {0};
     const size_t n_row = (size_t)chunk->n_row;
-    if ((chunk->flags & SHOAL_CONTROL_SAMPLE) != 0)
+    if ((chunk->flags & SHOAL_CONTROL_SAMPLE) != 0) {
         place.token = (int32_t *)at;
-    else if ((chunk->flags & SHOAL_CONTROL_SCORES) != 0)
+        if (chunk->n_draft > 0)
+            place.draft = place.token + shoal__chunk_n_sample(chunk);
+    } else if ((chunk->flags & SHOAL_CONTROL_SCORES) != 0)
         place.nll = (double *)at;
     else if ((chunk->flags & SHOAL_CONTROL_ROWS) != 0) {
         const size_t n_choice = (size_t)limits->n_moe_layer * n_row * (size_t)limits->top_k;
@@ -174,6 +214,26 @@ void shoal__result_write_header(unsigned char *message, const shoal_control *con
     memcpy(message, &header, sizeof header);
 }
 
+/* Tokens as long as there are any, then -1; at least n_least. */
+static bool tokens_valid(const int32_t *token, int32_t n, int32_t n_least, int32_t n_vocab)
+{
+    int32_t n_token = 0;
+    while (n_token < n && token[n_token] >= 0 && token[n_token] < n_vocab)
+        n_token++;
+    for (int32_t i = n_token; i < n; i++)
+        if (token[i] != -1)
+            return false;
+    return n_token >= n_least;
+}
+
+static bool result_valid(const shoal_chunk_result *place, const shoal_control_chunk *chunk,
+                         int32_t n_vocab)
+{
+    return (place->token == NULL ||
+            tokens_valid(place->token, shoal__chunk_n_sample(chunk), 1, n_vocab)) &&
+           (place->draft == NULL || tokens_valid(place->draft, chunk->n_draft, 0, n_vocab));
+}
+
 shoal_status shoal__result_check(const unsigned char *message, const shoal_chunk_result *place,
                                  const shoal_limits *limits, const shoal_control *control,
                                  int32_t rank, shoal_log *log)
@@ -184,8 +244,8 @@ shoal_status shoal__result_check(const unsigned char *message, const shoal_chunk
     bool right =
         found.magic == wanted.magic && found.n_chunk == wanted.n_chunk && found.step == wanted.step;
     for (int32_t i = 0; i < control->n_chunk && right; i++)
-        if (control->chunk[i].owner == rank && place[i].token != NULL)
-            right = *place[i].token >= 0 && *place[i].token < limits->n_vocab;
+        if (control->chunk[i].owner == rank)
+            right = result_valid(&place[i], &control->chunk[i], limits->n_vocab);
     if (right)
         return SHOAL_OK;
     return shoal_fail(

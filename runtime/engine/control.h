@@ -4,7 +4,8 @@
  * Result message of an owner, little-endian, its size a function of the control message:
  *     header { u32 magic, u32 n_chunk of the owner, i64 step }
  *     per chunk of the owner in the order of the control message, each padded to 8 bytes:
- *         SAMPLE   i32 token
+ *         SAMPLE   i32 token [shoal__chunk_n_sample], -1 behind those that were kept,
+ *                  i32 draft [n_draft], -1 behind those that were made
  *         SCORES   f64 nll [n_row]
  *         ROWS     f32 logits [n_row, n_vocab], f32 hidden [n_row, n_embd],
  *                  i32 expert [n_moe_layer, n_row, top_k], f32 weight [n_moe_layer, n_row, top_k]
@@ -21,6 +22,14 @@
 shoal_status shoal__control_check(const shoal_control *control, const shoal_limits *limits,
                                   int32_t rank, shoal_log *log);
 
+/* Tokens that a chunk with SAMPLE may give: one, or one per row with DECODE. */
+int32_t shoal__chunk_n_sample(const shoal_control_chunk *chunk);
+/* How often the step runs the MTP layer, on every rank alike: 0 without DRAFT chunks. */
+int32_t shoal__control_n_draft_pass(const shoal_control *control);
+/* If the chunk has a part in pass `pass`, counted from 1: all rows in the first, then the last
+ * guess in each. */
+bool shoal__chunk_in_draft_pass(const shoal_control_chunk *chunk, int32_t pass);
+
 /* Bytes of the result of `rank`: of this step (0: no message), and at most. */
 size_t shoal__result_bytes(const shoal_limits *limits, const shoal_control *control, int32_t rank);
 size_t shoal__result_bytes_max(const shoal_limits *limits, int32_t rank);
@@ -32,7 +41,7 @@ void shoal__result_place(shoal_chunk_result *place, unsigned char *message,
                          const shoal_limits *limits, const shoal_control *control, int32_t rank);
 
 void shoal__result_write_header(unsigned char *message, const shoal_control *control, int32_t rank);
-/* Header as wanted and tokens in range. Errors: FAILED, naming the rank. */
+/* Header as wanted, tokens and guesses in range. Errors: FAILED, naming the rank. */
 shoal_status shoal__result_check(const unsigned char *message, const shoal_chunk_result *place,
                                  const shoal_limits *limits, const shoal_control *control,
                                  int32_t rank, shoal_log *log);

@@ -14,6 +14,7 @@ struct shoal_engine {
     int32_t rank, n_rank;
     shoal_compute compute;
     shoal_limits limits;
+    shoal_drafts drafts;
     int32_t *n_slot; /* [n_rank] */
     double *weight;  /* [n_rank] */
     shoal_engine_counters count;
@@ -57,6 +58,7 @@ static void carve(shoal_engine *e, shoal_arena *arena)
                                                          .weight = e->weight,
                                                          .prefill_chunk = limits->prefill_chunk,
                                                          .score_rows = limits->score_rows,
+                                                         .drafts = e->drafts,
                                                          .spec = e->spec});
 }
 
@@ -69,6 +71,7 @@ static shoal_status measure(shoal_engine *e, const shoal_engine_config *config,
     e->n_rank = n_rank;
     e->spec = spec;
     e->compute = config->compute;
+    e->drafts = config->drafts;
     if (e->compute.kernels == NULL)
         SHOAL_TRY(shoal_kernels_select(&e->compute.kernels, "auto", e->log));
     e->n_slot = calloc((size_t)n_rank, sizeof *e->n_slot);
@@ -211,6 +214,7 @@ static shoal_status run_part(shoal_engine *e)
     shoal__result_place(e->place, e->result[e->rank], &e->limits, &e->control, e->rank);
     SHOAL_TRY(shoal__rank_step_run(&e->part, e->model, &e->control, e->place));
     e->count.n_step++;
+    e->count.n_exchange += e->limits.n_moe_layer + shoal__control_n_draft_pass(&e->control);
     for (int32_t i = 0; i < e->control.n_chunk; i++) {
         const shoal_control_chunk *chunk = &e->control.chunk[i];
         if (chunk->owner != e->rank)
@@ -283,6 +287,11 @@ shoal_status shoal_engine_step(shoal_engine *engine)
     const int64_t now_us = shoal_clock_us();
     e->count.step_us += now_us - start_us;
     shoal__scheduler_complete(&e->scheduler, &e->control, e->place, now_us);
+    const shoal_engine_counters *text = &e->scheduler.count;
+    e->count.n_decode_step = text->n_decode_step;
+    e->count.n_decode_token = text->n_decode_token;
+    e->count.n_draft_proposed = text->n_draft_proposed;
+    e->count.n_draft_accepted = text->n_draft_accepted;
     return SHOAL_OK;
 }
 

@@ -40,6 +40,23 @@ typedef struct shoal_sequence_request {
     uint64_t key; /* sequence key of the sampler */
 } shoal_sequence_request;
 
+/* Speculative decoding: guesses at the next tokens of a sequence are rows of its next step, which
+ * keeps them as far as the model itself would have drawn them. Greedy text is that without guesses;
+ * sampled text has the same distribution, but not the same draws. */
+typedef enum shoal_draft_kind {
+    SHOAL_DRAFT_NONE,
+    SHOAL_DRAFT_MTP,  /* by the MTP layer, on the owner; the model has it loaded (n_mtp 1) */
+    SHOAL_DRAFT_NGRAM /* by what followed the same tokens earlier (ngram.h), on rank 0 */
+} shoal_draft_kind;
+
+#define SHOAL_DRAFT_TOKENS_MAX 16
+
+typedef struct shoal_drafts {
+    shoal_draft_kind kind;
+    int32_t n_token; /* guesses per sequence and step at most: 1 .. SHOAL_DRAFT_TOKENS_MAX; 0 with
+                        NONE */
+} shoal_drafts;
+
 typedef enum shoal_finish {
     SHOAL_FINISH_NONE,
     SHOAL_FINISH_STOP,
@@ -87,8 +104,9 @@ typedef struct shoal_engine_config {
     int32_t n_sequence;    /* in total over ranks; more are queued */
     int32_t prefill_chunk; /* prompt rows of one rank in one step, over all its sequences */
     const shoal_placement *placement;
-    bool want_scores; /* SCORES requests will come (sizes logits memory of the owners) */
-    bool want_rows;   /* ROWS requests will come, and SCORES may (sizes buffers on rank 0 too) */
+    shoal_drafts drafts; /* equal on all ranks */
+    bool want_scores;    /* SCORES requests will come (sizes logits memory of the owners) */
+    bool want_rows;      /* ROWS requests will come, and SCORES may (sizes buffers on rank 0 too) */
 } shoal_engine_config;
 
 typedef struct shoal_engine shoal_engine;
@@ -102,11 +120,11 @@ shoal_status shoal_engine_measure(uint64_t *n_bytes, const shoal_engine_config *
  * least 1 where the weight is > 0. Pure. */
 int32_t shoal_engine_slots(const shoal_engine_config *config, int32_t rank);
 /* Rows one rank may have in a step (for shoal_model_config.n_token_max): prefill_chunk + the most
- * slots of any rank. Pure. */
+ * slots of any rank * (1 + drafts.n_token). Pure. */
 int32_t shoal_engine_token_max(const shoal_engine_config *config);
 /* Rows with logits one rank may have in a step (for shoal_model_config.n_logit_max): the most slots
- * of any rank, + min(prefill_chunk, SHOAL_ENGINE_SCORE_ROWS) with want_rows or want_scores. Pure.
- */
+ * of any rank * (1 + drafts.n_token), + min(prefill_chunk, SHOAL_ENGINE_SCORE_ROWS) with want_rows
+ * or want_scores. Pure. */
 int32_t shoal_engine_logit_max(const shoal_engine_config *config);
 
 /* The model is loaded and outlives the engine. Not collective. Errors: USAGE (a placement for
@@ -137,10 +155,16 @@ bool shoal_engine_poll(shoal_engine *engine, shoal_event *event);
 shoal_status shoal_engine_stop(shoal_engine *engine);
 shoal_status shoal_engine_serve(shoal_engine *engine);
 
-/* Totals since open on this rank (rows = prompt rows and decode rows computed here). */
+/* Totals since open on this rank (rows = prompt rows and decode rows computed here; guesses are
+ * decode rows, whether they were right or not). */
 typedef struct shoal_engine_counters {
     int64_t n_step, n_prompt_row, n_decode_row;
-    int64_t step_us; /* in steps, on this rank */
+    int64_t n_exchange; /* MoE layers run, those of guessing included: two hops each */
+    int64_t step_us;    /* in steps, on this rank */
+    /* On rank 0, over all sequences and ranks: */
+    int64_t n_decode_step;                      /* (sequence, step) past the prompt */
+    int64_t n_decode_token;                     /* tokens that these gave, end tokens included */
+    int64_t n_draft_proposed, n_draft_accepted; /* guesses among their rows; those that were kept */
 } shoal_engine_counters;
 const shoal_engine_counters *shoal_engine_count(const shoal_engine *engine);
 

@@ -45,6 +45,12 @@ static int32_t most_slots(const shoal_engine_config *config)
     return most;
 }
 
+/* Rows of one slot past its prompt. */
+static int32_t decode_rows(const shoal_engine_config *config)
+{
+    return 1 + config->drafts.n_token;
+}
+
 static int32_t score_rows(const shoal_engine_config *config)
 {
     if (!config->want_rows && !config->want_scores)
@@ -55,12 +61,12 @@ static int32_t score_rows(const shoal_engine_config *config)
 
 int32_t shoal_engine_token_max(const shoal_engine_config *config)
 {
-    return config->prefill_chunk + most_slots(config);
+    return config->prefill_chunk + most_slots(config) * decode_rows(config);
 }
 
 int32_t shoal_engine_logit_max(const shoal_engine_config *config)
 {
-    return most_slots(config) + score_rows(config);
+    return most_slots(config) * decode_rows(config) + score_rows(config);
 }
 
 shoal_status shoal__limits_check(const shoal_engine_config *config, int32_t n_rank, shoal_log *log)
@@ -76,11 +82,20 @@ shoal_status shoal__limits_check(const shoal_engine_config *config, int32_t n_ra
             "--context %d, --sequences %d, --prefill-chunk %d: each must be at least 1, "
             "the last two at most %lld",
             config->n_context, config->n_sequence, config->prefill_chunk, (long long)most);
+    const shoal_drafts *drafts = &config->drafts;
+    const bool drafting = drafts->kind != SHOAL_DRAFT_NONE;
+    if (drafts->n_token < (drafting ? 1 : 0) ||
+        drafts->n_token > (drafting ? SHOAL_DRAFT_TOKENS_MAX : 0))
+        return shoal_fail(log, SHOAL_USAGE, "--draft-tokens %d: wanted 1 to %d with --draft",
+                          drafts->n_token, SHOAL_DRAFT_TOKENS_MAX);
     /* One control message holds the tokens of all ranks; it is never split. */
-    if ((int64_t)n_rank * (config->prefill_chunk + 1) + config->n_sequence > 16 * most)
+    const int64_t n_decode = ((int64_t)n_rank + config->n_sequence) * decode_rows(config);
+    if ((int64_t)n_rank * config->prefill_chunk + n_decode > 16 * most)
         return shoal_fail(log, SHOAL_USAGE,
-                          "--prefill-chunk %d on %d ranks: more than %lld prompt rows in a step",
-                          config->prefill_chunk, n_rank, (long long)(16 * most));
+                          "--prefill-chunk %d, --sequences %d on %d ranks, %d drafts each: more "
+                          "than %lld rows in a step",
+                          config->prefill_chunk, config->n_sequence, n_rank, drafts->n_token,
+                          (long long)(16 * most));
     return SHOAL_OK;
 }
 
@@ -93,6 +108,8 @@ void shoal__limits_init(shoal_limits *limits, int32_t *n_slot, const shoal_engin
         .prefill_chunk = config->prefill_chunk,
         .score_rows = score_rows(config),
         .want_rows = config->want_rows,
+        .mtp = config->drafts.kind == SHOAL_DRAFT_MTP,
+        .n_draft = config->drafts.n_token,
         .n_token_max = shoal_engine_token_max(config),
         .n_logit_max = shoal_engine_logit_max(config),
         .n_context = config->n_context,
@@ -109,8 +126,8 @@ void shoal__limits_init(shoal_limits *limits, int32_t *n_slot, const shoal_engin
 
 int32_t shoal__limits_n_control_token(const shoal_limits *limits)
 {
-    /* Every slot: its decode row, or the one token more of a SCORES chunk. */
-    int32_t n_token = limits->n_slot_total;
+    /* Every slot: its decode rows, or the one token more of a SCORES or DRAFT chunk. */
+    int32_t n_token = limits->n_slot_total * (1 + limits->n_draft);
     for (int32_t r = 0; r < limits->n_rank; r++)
         if (limits->n_slot[r] > 0)
             n_token += limits->prefill_chunk;

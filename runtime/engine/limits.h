@@ -12,6 +12,8 @@ typedef struct shoal_limits {
     int32_t prefill_chunk; /* per rank */
     int32_t score_rows;    /* of SCORES and ROWS chunks, per rank; 0: neither is allowed */
     bool want_rows;
+    bool mtp;            /* guesses are made by the MTP layer */
+    int32_t n_draft;     /* guesses per sequence and step */
     int32_t n_token_max; /* rows of a rank */
     int32_t n_logit_max; /* rows with logits of a rank */
     int32_t n_context;

@@ -14,6 +14,11 @@ void shoal__rank_step_carve(shoal_rank_step *s, shoal_arena *arena, const shoal_
     s->chunk = SHOAL_TAKE(arena, limits->n_slot[rank], shoal_chunk);
     s->logit_row = SHOAL_TAKE(arena, limits->n_logit_max, int32_t);
     s->job = SHOAL_TAKE(arena, limits->n_logit_max, shoal_row_job);
+    if (limits->mtp) {
+        s->mtp_hidden =
+            SHOAL_TAKE(arena, (size_t)limits->n_token_max * (size_t)limits->n_embd, float);
+        s->guess = SHOAL_TAKE(arena, limits->n_slot[rank], shoal_guess_row);
+    }
     if (limits->want_rows) {
         const size_t n_choice =
             (size_t)limits->n_moe_layer * (size_t)limits->n_token_max * (size_t)limits->top_k;
@@ -29,10 +34,34 @@ void shoal__rank_step_carve(shoal_rank_step *s, shoal_arena *arena, const shoal_
     }
 }
 
-static void add_job(shoal_rank_step *s, int32_t row, const shoal_row_job *job)
+static void add_logit(shoal_rank_step *s, int32_t row)
 {
-    s->logit_row[s->n_logit] = row;
-    s->job[s->n_logit++] = *job;
+    s->logit_row[s->n_logit++] = row;
+}
+
+static void add_job(shoal_rank_step *s, const shoal_row_job *job)
+{
+    s->job[s->n_job] = *job;
+    s->job[s->n_job++].logit = s->n_logit;
+}
+
+/* A chunk whose last row is sampled, and the rows before it too where they are guesses. */
+static void add_sample(shoal_rank_step *s, const shoal_control_chunk *chunk, int32_t row0,
+                       const int32_t *token, const shoal_chunk_result *place)
+{
+    const int32_t n_sample = shoal__chunk_n_sample(chunk);
+    const int32_t first = chunk->n_row - n_sample;
+    add_job(s, &(shoal_row_job){.token = place->token,
+                                .sampling = {.temperature = chunk->temperature,
+                                             .top_k = chunk->top_k,
+                                             .top_p = chunk->top_p,
+                                             .seed = chunk->seed},
+                                .guesses = {.token = token + 1,
+                                            .n = n_sample - 1,
+                                            .key = chunk->key,
+                                            .position = chunk->position0 + first + 1}});
+    for (int32_t i = first; i < chunk->n_row; i++)
+        add_logit(s, row0 + i);
 }
 
 /* The logit rows of a chunk whose first row is row0, and what they are for. */
@@ -40,16 +69,13 @@ static void add_jobs(shoal_rank_step *s, const shoal_control_chunk *chunk, int32
                      const int32_t *token, const shoal_chunk_result *place)
 {
     if ((chunk->flags & SHOAL_CONTROL_SAMPLE) != 0) {
-        const int32_t last = chunk->n_row - 1;
-        add_job(s, row0 + last,
-                &(shoal_row_job){
-                    .chunk = chunk, .position = chunk->position0 + last, .token = place->token});
+        add_sample(s, chunk, row0, token, place);
         return;
     }
     if (place->nll == NULL && place->logits == NULL)
         return;
     for (int32_t i = 0; i < chunk->n_row; i++) {
-        shoal_row_job job = {.chunk = chunk, .position = chunk->position0 + i};
+        shoal_row_job job = {0};
         if (place->nll != NULL) {
             job.nll = place->nll + i;
             job.target = token[i + 1];
@@ -57,14 +83,15 @@ static void add_jobs(shoal_rank_step *s, const shoal_control_chunk *chunk, int32
             job.logits = place->logits + (size_t)i * (size_t)s->limits->n_vocab;
             job.hidden = place->hidden + (size_t)i * (size_t)s->limits->n_embd;
         }
-        add_job(s, row0 + i, &job);
+        add_job(s, &job);
+        add_logit(s, row0 + i);
     }
 }
 
 static void read_control(shoal_rank_step *s, const shoal_control *control,
                          const shoal_chunk_result *place)
 {
-    s->n_token = s->n_chunk = s->n_logit = 0;
+    s->n_token = s->n_chunk = s->n_logit = s->n_job = 0;
     s->capturing = false;
     memset(s->is_source, 0, (size_t)s->limits->n_rank * sizeof(bool));
     for (int32_t i = 0; i < control->n_chunk; i++) {
@@ -85,27 +112,31 @@ static void read_control(shoal_rank_step *s, const shoal_control *control,
     }
 }
 
-/* A tile of the pool: one row of logits. */
-static void finish_row(void *arg, int32_t tile, int32_t worker)
+/* A tile of the pool: one job. */
+static void finish_job(void *arg, int32_t tile, int32_t worker)
 {
     shoal_rank_step *s = arg;
     const shoal_row_job *job = &s->job[tile];
+    const shoal_kernels *kernels = s->compute.kernels;
     const size_t n_vocab = (size_t)s->limits->n_vocab, n_embd = (size_t)s->limits->n_embd;
-    const float *logits = s->out.logits + (size_t)tile * n_vocab;
+    const float *logits = s->out.logits + (size_t)job->logit * n_vocab;
     if (job->token != NULL) {
-        const shoal_sampling sampling = {.temperature = job->chunk->temperature,
-                                         .top_k = job->chunk->top_k,
-                                         .top_p = job->chunk->top_p,
-                                         .seed = job->chunk->seed};
-        *job->token = shoal_sample(&s->sampler[worker], s->compute.kernels, logits, &sampling,
-                                   job->chunk->key, job->position + 1);
+        (void)shoal_sample_verify(job->token, &s->sampler[worker], kernels, logits, &job->sampling,
+                                  &job->guesses);
     } else if (job->nll != NULL) {
-        *job->nll =
-            s->compute.kernels->log_sum_exp(logits, s->limits->n_vocab) - logits[job->target];
+        *job->nll = kernels->log_sum_exp(logits, s->limits->n_vocab) - logits[job->target];
     } else {
         memcpy(job->logits, logits, n_vocab * sizeof(float));
-        memcpy(job->hidden, s->out.hidden + (size_t)tile * n_embd, n_embd * sizeof(float));
+        memcpy(job->hidden, s->out.hidden + (size_t)job->logit * n_embd, n_embd * sizeof(float));
     }
+}
+
+void shoal__rank_step_finish(shoal_rank_step *s)
+{
+    if (s->compute.pool != NULL)
+        shoal_pool_run(s->compute.pool, finish_job, s, s->n_job);
+    for (int32_t i = 0; i < s->n_job && s->compute.pool == NULL; i++)
+        finish_job(s, i, 0);
 }
 
 /* From [n_moe_layer, n_token, top_k] of the step to [n_moe_layer, n_row, top_k] of the chunk. */
@@ -138,10 +169,7 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
         .capture = s->capturing ? &s->capture : NULL,
     };
     SHOAL_TRY(shoal_forward(&s->out, model, &in));
-    if (s->compute.pool != NULL)
-        shoal_pool_run(s->compute.pool, finish_row, s, s->n_logit);
-    for (int32_t i = 0; i < s->n_logit && s->compute.pool == NULL; i++)
-        finish_row(s, i, 0);
+    shoal__rank_step_finish(s);
 
     int32_t mine = 0;
     for (int32_t i = 0; i < control->n_chunk && s->capturing; i++) {
@@ -151,5 +179,5 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
             copy_routing(s, &s->chunk[mine], &place[i]);
         mine++;
     }
-    return SHOAL_OK;
+    return shoal__rank_step_draft(s, model, control, place);
 }

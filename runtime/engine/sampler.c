@@ -99,24 +99,35 @@ static shoal_sampler_entry take_first(shoal_sampler_entry *heap, int32_t n, int3
     return root;
 }
 
-/* No limit on the candidates: walk the tokens as they lie. */
-static int32_t draw_of_all(const float *p, int32_t n, double u)
+/* The tokens that may be drawn, in a fixed order, and their probabilities up to a common factor. */
+typedef struct candidates {
+    const float *p;                   /* of candidate j: p[j], or p[its token] */
+    const shoal_sampler_entry *entry; /* of candidate j: entry[j]; NULL: candidate j is token j */
+    bool p_by_token, backwards;       /* backwards: entry[-j] */
+    int32_t n;
+} candidates;
+
+static int32_t candidate_token(const candidates *c, int32_t j)
 {
-    double total = 0.0;
-    for (int32_t i = 0; i < n; i++)
-        total += p[i];
-    double sum = 0.0;
-    for (int32_t i = 0; i < n; i++) {
-        sum += p[i];
-        if (sum > u * total)
-            return i;
-    }
-    return -1;
+    if (c->entry == NULL)
+        return j;
+    return c->entry[c->backwards ? -j : j].token;
+}
+
+static double candidate_p(const candidates *c, int32_t j)
+{
+    return c->p[c->p_by_token ? candidate_token(c, j) : j];
+}
+
+/* All tokens as they lie. */
+static candidates keep_all(shoal_sampler *s, const shoal_kernels *kernels)
+{
+    kernels->softmax(s->p, s->n_vocab);
+    return (candidates){.p = s->p, .n = s->n_vocab};
 }
 
 /* top_k: candidates sorted first, then softmax over them alone. */
-static int32_t draw_of_first(shoal_sampler *s, const shoal_kernels *kernels, int32_t k, float top_p,
-                             double u)
+static candidates keep_first(shoal_sampler *s, const shoal_kernels *kernels, int32_t k, float top_p)
 {
     select_first(s->entry, k, s->p, s->n_vocab);
     for (int32_t j = 0; j < k; j++)
@@ -128,15 +139,12 @@ static int32_t draw_of_first(shoal_sampler *s, const shoal_kernels *kernels, int
     do
         total += s->p[n_kept++];
     while (n_kept < k && total < top_p);
-
-    const int32_t j = draw_of_all(s->p, n_kept, u);
-    return j < 0 ? -1 : s->entry[j].token;
+    return (candidates){.p = s->p, .entry = s->entry, .n = n_kept};
 }
 
 /* top_p alone: softmax over all, candidates taken one by one until they reach top_p, so that the
  * usual few cost O(n_vocab) and no full sort. */
-static int32_t draw_of_nucleus(shoal_sampler *s, const shoal_kernels *kernels, float top_p,
-                               double u)
+static candidates keep_nucleus(shoal_sampler *s, const shoal_kernels *kernels, float top_p)
 {
     const int32_t n = s->n_vocab;
     for (int32_t i = 0; i < n; i++)
@@ -149,36 +157,101 @@ static int32_t draw_of_nucleus(shoal_sampler *s, const shoal_kernels *kernels, f
     do
         total += s->p[take_first(s->entry, n, n_kept++).token];
     while (n_kept < n && total < top_p);
+    return (candidates){
+        .p = s->p, .entry = s->entry + n - 1, .p_by_token = true, .backwards = true, .n = n_kept};
+}
 
+static candidates keep(shoal_sampler *s, const shoal_kernels *kernels,
+                       const shoal_sampling *sampling)
+{
+    if (sampling->top_k > 0 && sampling->top_k < s->n_vocab)
+        return keep_first(s, kernels, sampling->top_k, sampling->top_p);
+    if (sampling->top_p < 1.0f)
+        return keep_nucleus(s, kernels, sampling->top_p);
+    return keep_all(s, kernels);
+}
+
+/* One of the candidates but `without` (-1: of all), -1 if nothing is left. */
+static int32_t draw(const candidates *c, int32_t without, double u)
+{
+    double total = 0.0;
+    for (int32_t j = 0; j < c->n; j++)
+        total += candidate_token(c, j) != without ? candidate_p(c, j) : 0.0;
     double sum = 0.0;
-    for (int32_t j = 0; j < n_kept; j++) {
-        const int32_t token = s->entry[n - 1 - j].token;
-        sum += s->p[token];
+    for (int32_t j = 0; j < c->n; j++) {
+        const int32_t token = candidate_token(c, j);
+        sum += token != without ? candidate_p(c, j) : 0.0;
         if (sum > u * total)
             return token;
     }
     return -1;
 }
 
-int32_t shoal_sample(shoal_sampler *sampler, const shoal_kernels *kernels, const float *logits,
-                     const shoal_sampling *sampling, uint64_t key, int32_t position)
+/* Probability of a token among the candidates. */
+static double probability(const candidates *c, int32_t token)
+{
+    double total = 0.0, p = 0.0;
+    for (int32_t j = 0; j < c->n; j++) {
+        total += candidate_p(c, j);
+        if (candidate_token(c, j) == token)
+            p = candidate_p(c, j);
+    }
+    return p / total;
+}
+
+/* What a draw is for; part of its number. */
+enum { DRAW_TOKEN, DRAW_ACCEPT, DRAW_INSTEAD };
+
+int32_t shoal_sample_guessed(shoal_sampler *sampler, const shoal_kernels *kernels,
+                             const float *logits, const shoal_sampling *sampling,
+                             const shoal_sample_place *place)
 {
     const int32_t n = sampler->n_vocab;
-    assert(shoal_sampling_valid(sampling) && position >= 0);
+    assert(shoal_sampling_valid(sampling) && place->position >= 0);
     const int32_t greedy = argmax(logits, n);
     if (sampling->temperature <= 0.0f || sampling->top_k == 1 || !isfinite(logits[greedy]))
         return greedy;
 
     scale_logits(sampler->p, logits, n, logits[greedy], sampling->temperature);
-    const double u = shoal_random_uniform(sampling->seed, key, (uint64_t)position, 0);
-    int32_t token;
-    if (sampling->top_k > 0 && sampling->top_k < n)
-        token = draw_of_first(sampler, kernels, sampling->top_k, sampling->top_p, u);
-    else if (sampling->top_p < 1.0f)
-        token = draw_of_nucleus(sampler, kernels, sampling->top_p, u);
-    else {
-        kernels->softmax(sampler->p, n);
-        token = draw_of_all(sampler->p, n, u);
+    const candidates kept = keep(sampler, kernels, sampling);
+    const uint64_t seed = sampling->seed, key = place->key, position = (uint64_t)place->position;
+    if (place->guess < 0) {
+        const double u = shoal_random_uniform(seed, key, position, DRAW_TOKEN);
+        const int32_t token = draw(&kept, -1, u);
+        return token < 0 ? greedy : token;
     }
-    return token < 0 ? greedy : token;
+    const double p = probability(&kept, place->guess);
+    if (shoal_random_uniform(seed, key, position, DRAW_ACCEPT) < p)
+        return place->guess;
+    const double u = shoal_random_uniform(seed, key, position, DRAW_INSTEAD);
+    const int32_t token = draw(&kept, place->guess, u);
+    return token < 0 ? place->guess : token; /* nothing else to draw */
+}
+
+int32_t shoal_sample(shoal_sampler *sampler, const shoal_kernels *kernels, const float *logits,
+                     const shoal_sampling *sampling, uint64_t key, int32_t position)
+{
+    const shoal_sample_place place = {.key = key, .position = position, .guess = -1};
+    return shoal_sample_guessed(sampler, kernels, logits, sampling, &place);
+}
+
+int32_t shoal_sample_verify(int32_t *token, shoal_sampler *sampler, const shoal_kernels *kernels,
+                            const float *logits, const shoal_sampling *sampling,
+                            const shoal_guesses *guesses)
+{
+    const int32_t n = guesses->n;
+    int32_t n_token = 0;
+    bool right = true;
+    for (int32_t i = 0; i <= n && right; i++) {
+        const shoal_sample_place place = {.key = guesses->key,
+                                          .position = guesses->position + i,
+                                          .guess = i < n ? guesses->token[i] : -1};
+        const float *row = logits + (size_t)i * (size_t)sampler->n_vocab;
+        token[i] = shoal_sample_guessed(sampler, kernels, row, sampling, &place);
+        n_token++;
+        right = i < n && token[i] == guesses->token[i];
+    }
+    for (int32_t i = n_token; i <= n; i++)
+        token[i] = -1;
+    return n_token;
 }

@@ -29,6 +29,34 @@ void shoal_sampler_carve(shoal_sampler *sampler, shoal_arena *arena, int32_t n_v
 int32_t shoal_sample(shoal_sampler *sampler, const shoal_kernels *kernels, const float *logits,
                      const shoal_sampling *sampling, uint64_t key, int32_t position);
 
+/* Where a token is drawn, and a guess at it that was made without a look at these logits. */
+typedef struct shoal_sample_place {
+    uint64_t key;
+    int32_t position; /* of the token drawn */
+    int32_t guess;    /* -1: none */
+} shoal_sample_place;
+
+/* As shoal_sample, with the same distribution: the guess is taken with the probability p that it
+ * has there; else one of the other tokens is drawn, with its p divided by 1 - p(guess). */
+int32_t shoal_sample_guessed(shoal_sampler *sampler, const shoal_kernels *kernels,
+                             const float *logits, const shoal_sampling *sampling,
+                             const shoal_sample_place *place);
+
+/* Guesses at consecutive tokens, from `position` on. */
+typedef struct shoal_guesses {
+    const int32_t *token; /* [n] */
+    int32_t n;            /* 0 is fine */
+    uint64_t key;
+    int32_t position;
+} shoal_guesses;
+
+/* Draw as long as the guesses are right: token [n + 1] gets the right guesses and the token behind
+ * them, then -1. logits [n + 1, n_vocab]: row i is right if guesses 0 .. i-1 are. Returns how many
+ * tokens, 1 .. n + 1. */
+int32_t shoal_sample_verify(int32_t *token, shoal_sampler *sampler, const shoal_kernels *kernels,
+                            const float *logits, const shoal_sampling *sampling,
+                            const shoal_guesses *guesses);
+
 /* True if the parameters make sense: temperature finite and >= 0, top_k >= 0, 0 <= top_p <= 1
  * (top_p keeps at least one token). */
 bool shoal_sampling_valid(const shoal_sampling *sampling);

@@ -19,7 +19,8 @@ void shoal__scheduler_carve(shoal_scheduler *s, shoal_arena *arena,
     s->score_left = SHOAL_TAKE(arena, n_rank, int32_t);
     s->running = SHOAL_TAKE(arena, s->n_slot_total, shoal_sequence *);
     s->of_chunk = SHOAL_TAKE(arena, s->n_slot_total, shoal_sequence *);
-    s->event = SHOAL_TAKE(arena, 2 * (size_t)s->n_slot_total, shoal_event);
+    s->n_event_max = (2 + config->drafts.n_token) * s->n_slot_total;
+    s->event = SHOAL_TAKE(arena, s->n_event_max, shoal_event);
     if (s->slot0 == NULL)
         return;
     s->slot0[0] = 0;
@@ -42,6 +43,7 @@ void shoal__scheduler_fini(shoal_scheduler *s)
 void shoal__scheduler_enqueue(shoal_scheduler *s, shoal_sequence *sequence)
 {
     sequence->next = NULL;
+    sequence->drafts = s->config.drafts;
     if (s->queue_last == NULL)
         s->queue_first = sequence;
     else
@@ -179,7 +181,7 @@ void shoal__scheduler_plan(shoal_scheduler *s, shoal_control *control)
     }
     for (int32_t i = 0; i < s->n_running; i++) {
         shoal_sequence *sequence = s->running[i];
-        int32_t n_row = 1;
+        int32_t n_row = 1 + sequence->n_draft;
         if (sequence->n_generated == 0)
             n_row = share_prompt_rows(s, sequence);
         if (n_row == 0)
@@ -191,7 +193,7 @@ void shoal__scheduler_plan(shoal_scheduler *s, shoal_control *control)
 
 static void put_event(shoal_scheduler *s, const shoal_event *event)
 {
-    assert(s->n_event < 2 * s->n_slot_total);
+    assert(s->n_event < s->n_event_max);
     s->event[s->n_event++] = *event;
 }
 
@@ -211,10 +213,15 @@ static void complete_chunk(shoal_scheduler *s, shoal_sequence *sequence,
                            const shoal_control_chunk *chunk, const shoal_chunk_result *result,
                            int64_t now_us)
 {
-    const int32_t token = result->token != NULL ? *result->token : -1;
-    const bool report = shoal__sequence_advance(sequence, chunk, token, s->config.spec, now_us);
+    const int32_t n_token =
+        shoal__sequence_advance(sequence, chunk, result, s->config.spec, &s->count, now_us);
+    for (int32_t i = 0; i < n_token; i++)
+        put_event(s, &(shoal_event){.kind = SHOAL_EVENT_TOKEN,
+                                    .sequence = sequence->id,
+                                    .token = result->token[i],
+                                    .row0 = chunk->position0,
+                                    .n_row = chunk->n_row});
     shoal_event event = {.sequence = sequence->id,
-                         .token = token,
                          .row0 = chunk->position0,
                          .n_row = chunk->n_row,
                          .logits = result->logits,
@@ -226,8 +233,6 @@ static void complete_chunk(shoal_scheduler *s, shoal_sequence *sequence,
         event.kind = SHOAL_EVENT_SCORES;
     else if ((chunk->flags & SHOAL_CONTROL_ROWS) != 0)
         event.kind = SHOAL_EVENT_ROWS;
-    else if (report)
-        event.kind = SHOAL_EVENT_TOKEN;
     else
         return;
     put_event(s, &event);

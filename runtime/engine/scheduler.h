@@ -4,7 +4,8 @@
  *
  * Admission: in the order of submission, each to the rank with a free slot that has the least
  * sequences / sequence weight once it is there (ties: the lower rank). A sequence stays there.
- * A step: every sequence past its prompt has one row, always. Sequences in their prompt share
+ * A step: every sequence past its prompt has one row and those of its guesses, always, so that what
+ * it does depends on itself alone. Sequences in their prompt share
  * their rank's prefill_chunk rows in order of admission, the earlier takes all it can; chunks of
  * SCORES and ROWS sequences share score_rows of them. So the oldest prompt of every rank advances
  * in every step, and none starves. Layering: engine; no comm, no model. */
@@ -13,21 +14,13 @@
 
 #include "runtime/engine/sequence.h"
 
-/* What came back for one chunk; NULL where the chunk has none. Shapes as in shoal_event. */
-typedef struct shoal_chunk_result {
-    int32_t *token; /* [1] */
-    double *nll;
-    float *logits, *hidden;
-    int32_t *expert;
-    float *weight;
-} shoal_chunk_result;
-
 typedef struct shoal_scheduler_config {
     int32_t n_rank;
-    const int32_t *n_slot;  /* [n_rank], borrowed */
-    const double *weight;   /* [n_rank] > 0 where n_slot > 0, borrowed */
-    int32_t prefill_chunk;  /* per rank and step */
-    int32_t score_rows;     /* per rank and step, <= prefill_chunk; 0: no SCORES, no ROWS */
+    const int32_t *n_slot; /* [n_rank], borrowed */
+    const double *weight;  /* [n_rank] > 0 where n_slot > 0, borrowed */
+    int32_t prefill_chunk; /* per rank and step */
+    int32_t score_rows;    /* per rank and step, <= prefill_chunk; 0: no SCORES, no ROWS */
+    shoal_drafts drafts;
     const shoal_spec *spec; /* end tokens; borrowed */
 } shoal_scheduler_config;
 
@@ -45,8 +38,9 @@ typedef struct shoal_scheduler {
     shoal_sequence **running; /* [n_slot_total] in order of admission */
     int32_t n_running;
     shoal_sequence **of_chunk; /* [n_slot_total] whose chunk each is, in this step */
-    shoal_event *event;        /* [2 * n_slot_total] */
-    int32_t n_event, next_event;
+    shoal_event *event;        /* [n_event_max]: of each slot its tokens and DONE */
+    int32_t n_event_max, n_event, next_event;
+    shoal_engine_counters count; /* those of rank 0 alone */
 } shoal_scheduler;
 
 /* Measure or carve. */

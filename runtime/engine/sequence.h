@@ -8,18 +8,30 @@
 #include "runtime/engine/engine.h"
 #include "runtime/proto/control.h"
 
+/* What came back for one chunk; NULL where the chunk has none. Shapes as in shoal_event. */
+typedef struct shoal_chunk_result {
+    int32_t *token; /* [shoal__chunk_n_sample], at least one, -1 behind the last */
+    int32_t *draft; /* [n_draft], -1 behind the last */
+    double *nll;
+    float *logits, *hidden;
+    int32_t *expert;
+    float *weight;
+} shoal_chunk_result;
+
 typedef struct shoal_sequence {
     struct shoal_sequence *next; /* in the queue */
     int64_t id;
     int32_t owner, slot; /* -1 while queued */
     int32_t n_done;      /* rows computed, which are the positions in its cache */
     int32_t n_generated; /* tokens reported */
-    int32_t last_token;  /* the latest of them */
+    shoal_drafts drafts; /* set by the scheduler */
+    int32_t n_draft;     /* guesses at what follows, rows of the next chunk */
+    int32_t draft[SHOAL_DRAFT_TOKENS_MAX];
     bool first_sampled;
     shoal_finish finish; /* NONE while it runs */
     int64_t submitted_us, first_token_us, done_us;
     shoal_sequence_request request; /* prompt points to the copy below */
-    int32_t prompt[];               /* [request.n_prompt] */
+    int32_t token[];                /* [n_prompt + n_generated], has room for max_tokens */
 } shoal_sequence;
 
 /* Copies the request, which is valid. Errors: NO_MEMORY. */
@@ -31,16 +43,18 @@ void shoal__sequence_close(shoal_sequence *sequence); /* accepts NULL */
  * for, so it has no row. */
 int32_t shoal__sequence_n_prompt_left(const shoal_sequence *sequence);
 
-/* Its next chunk: n_row <= n_prompt_left prompt rows, or with none left the row of its last token
- * (n_row 1). Appends the tokens at control->token and the chunk at control->chunk, where the caller
- * has made sure of room. */
+/* Its next chunk: n_row <= n_prompt_left prompt rows, or with none left the rows of its last token
+ * and its guesses (n_row 1 + n_draft). Appends the tokens at control->token and the chunk at
+ * control->chunk, where the caller has made sure of room. */
 void shoal__sequence_put_chunk(shoal_control *control, const shoal_sequence *sequence,
                                int32_t n_row);
 
-/* The rows of `chunk` are computed; token: what its last row gave, if it has SAMPLE. True if the
- * token is to be reported. Sets finish when this was its last row. */
-bool shoal__sequence_advance(shoal_sequence *sequence, const shoal_control_chunk *chunk,
-                             int32_t token, const shoal_spec *spec, int64_t now_us);
+/* The rows of `chunk` are computed, as part of a step that gave `result`. Returns how many tokens
+ * are to be reported: the last so many of n_generated. Sets finish when these were its last rows,
+ * else the guesses for the next. Adds to count. */
+int32_t shoal__sequence_advance(shoal_sequence *sequence, const shoal_control_chunk *chunk,
+                                const shoal_chunk_result *result, const shoal_spec *spec,
+                                shoal_engine_counters *count, int64_t now_us);
 
 /* A sequence without rows to compute ends at once. */
 void shoal__sequence_finish_empty(shoal_sequence *sequence, int64_t now_us);

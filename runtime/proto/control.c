@@ -8,9 +8,9 @@
 #define VARINT32_BYTES   5
 #define VARINT64_BYTES   10
 #define FIELD_HEAD_BYTES (2 + VARINT32_BYTES) /* tag and length of a packed column */
-#define N_COLUMN         11
+#define N_COLUMN         12
 
-#define CHUNK_BYTES   (5 * VARINT32_BYTES) /* owner, slot, position0, n_row, flags */
+#define CHUNK_BYTES   (6 * VARINT32_BYTES) /* owner, slot, position0, n_row, flags, n_draft */
 #define SAMPLED_BYTES (4 + 4 + VARINT32_BYTES + 8 + 8)
 
 #define SCRATCH_ALIGN 16
@@ -22,6 +22,7 @@ typedef struct columns {
     float *temperature, *top_p;                /* [chunks with SAMPLE] */
     int32_t *top_k;                            /* [chunks with SAMPLE] */
     uint64_t *seed, *key;                      /* [chunks with SAMPLE] */
+    int32_t *n_draft;                          /* [chunks with DRAFT] */
 } columns;
 
 /* Hands out the scratch front to back; nothing is given back. Serves as protobuf-c's allocator, so
@@ -50,7 +51,9 @@ static void bump_drop(void *arg, void *data)
 
 int32_t shoal_control_chunk_n_token(int32_t n_row, uint32_t flags)
 {
-    return n_row + ((flags & SHOAL_CONTROL_SCORES) != 0 ? 1 : 0);
+    const uint32_t draft = flags & (SHOAL_CONTROL_DRAFT | SHOAL_CONTROL_SAMPLE);
+    const bool one_more = (flags & SHOAL_CONTROL_SCORES) != 0 || draft == SHOAL_CONTROL_DRAFT;
+    return n_row + (one_more ? 1 : 0);
 }
 
 void shoal_control_codec_carve(shoal_control_codec *codec, shoal_arena *arena, int32_t n_chunk_max,
@@ -62,7 +65,7 @@ void shoal_control_codec_carve(shoal_control_codec *codec, shoal_arena *arena, i
     codec->message_bytes_max = (2 + VARINT64_BYTES) + 2 + N_COLUMN * FIELD_HEAD_BYTES +
                                n_chunk * (CHUNK_BYTES + SAMPLED_BYTES) + n_token * VARINT32_BYTES;
     const size_t element_bytes =
-        n_chunk * (8 * sizeof(int32_t) + 2 * sizeof(uint64_t)) + n_token * sizeof(int32_t);
+        n_chunk * (9 * sizeof(int32_t) + 2 * sizeof(uint64_t)) + n_token * sizeof(int32_t);
     codec->scratch_bytes = sizeof(Shoal__Control) + element_bytes + (N_COLUMN + 1) * SCRATCH_ALIGN;
     codec->scratch = shoal_arena_take(arena, codec->scratch_bytes, 1);
 }
@@ -87,7 +90,8 @@ static void take_columns(columns *c, bump *scratch, size_t n)
     c->top_k = bump_take(scratch, n * sizeof(int32_t));
     c->seed = bump_take(scratch, n * sizeof(uint64_t));
     c->key = bump_take(scratch, n * sizeof(uint64_t));
-    assert(c->key != NULL);
+    c->n_draft = bump_take(scratch, n * sizeof(int32_t));
+    assert(c->n_draft != NULL);
 }
 
 size_t shoal_control_pack(uint8_t *bytes, shoal_control_codec *codec, const shoal_control *control)
@@ -97,9 +101,11 @@ size_t shoal_control_pack(uint8_t *bytes, shoal_control_codec *codec, const shoa
     columns c;
     take_columns(&c, &scratch, (size_t)control->n_chunk);
 
-    size_t n_sampled = 0;
+    size_t n_sampled = 0, n_drafting = 0;
     for (int32_t i = 0; i < control->n_chunk; i++) {
         const shoal_control_chunk *chunk = &control->chunk[i];
+        if ((chunk->flags & SHOAL_CONTROL_DRAFT) != 0)
+            c.n_draft[n_drafting++] = chunk->n_draft;
         c.owner[i] = chunk->owner;
         c.slot[i] = chunk->slot;
         c.position0[i] = chunk->position0;
@@ -135,6 +141,8 @@ size_t shoal_control_pack(uint8_t *bytes, shoal_control_codec *codec, const shoa
     message.key = c.key;
     message.n_token = (size_t)control->n_token;
     message.token = control->token;
+    message.n_n_draft = n_drafting;
+    message.n_draft = c.n_draft;
     const size_t n_bytes = shoal__control__pack(&message, bytes);
     assert(n_bytes <= codec->message_bytes_max);
     return n_bytes;
@@ -152,7 +160,7 @@ static shoal_status malformed(shoal_log *log, const char *what)
 /* The chunks of a parsed message; says what is wrong, or NULL. */
 static const char *read_chunks(shoal_control *control, const Shoal__Control *m)
 {
-    size_t n_sampled = 0, n_token = 0;
+    size_t n_sampled = 0, n_drafting = 0, n_token = 0;
     for (size_t i = 0; i < m->n_owner; i++) {
         shoal_control_chunk *chunk = &control->chunk[i];
         *chunk = (shoal_control_chunk){.owner = m->owner[i],
@@ -169,6 +177,11 @@ static const char *read_chunks(shoal_control *control, const Shoal__Control *m)
         n_token += (size_t)chunk->n_token;
         if (n_token > m->n_token)
             return "fewer tokens than its chunks need";
+        if ((chunk->flags & SHOAL_CONTROL_DRAFT) != 0) {
+            if (n_drafting == m->n_n_draft)
+                return "fewer counts of guesses than its chunks need";
+            chunk->n_draft = m->n_draft[n_drafting++];
+        }
         if ((chunk->flags & SHOAL_CONTROL_SAMPLE) == 0)
             continue;
         if (n_sampled == m->n_temperature)
@@ -180,8 +193,8 @@ static const char *read_chunks(shoal_control *control, const Shoal__Control *m)
         chunk->key = m->key[n_sampled];
         n_sampled++;
     }
-    if (n_token != m->n_token || n_sampled != m->n_temperature)
-        return "more tokens or sampling parameters than its chunks need";
+    if (n_token != m->n_token || n_sampled != m->n_temperature || n_drafting != m->n_n_draft)
+        return "more tokens, sampling parameters or counts of guesses than its chunks need";
     return NULL;
 }
 

@@ -11,10 +11,15 @@
 /* What a chunk is and what is wanted from its rows. */
 typedef enum shoal_control_flag {
     SHOAL_CONTROL_SAMPLE = 1, /* its last row gives a token */
-    SHOAL_CONTROL_DECODE = 2, /* its row is a token that was sampled, not one of the prompt */
+    SHOAL_CONTROL_DECODE = 2, /* its first row is a token that was sampled, not one of the prompt;
+                                 the rows behind are guesses at what follows, and each gives a token
+                                 as long as the guesses before it were right */
     SHOAL_CONTROL_SCORES = 4, /* -ln p of the token after each row; one more token than rows */
     SHOAL_CONTROL_ROWS = 8,   /* logits, hidden state and routing of each row */
-    SHOAL_CONTROL_ALL_FLAGS = 15
+    SHOAL_CONTROL_DRAFT =
+        16, /* its rows go through the MTP layer too. Without SAMPLE: one more token
+               than rows; with it: guesses at what follows the sampled token */
+    SHOAL_CONTROL_ALL_FLAGS = 31
 } shoal_control_flag;
 
 /* Consecutive positions of one sequence. */
@@ -25,7 +30,8 @@ typedef struct shoal_control_chunk {
     int32_t n_row;
     uint32_t flags; /* shoal_control_flag */
     int32_t token0; /* its first token among those of the message; follows from the chunks before */
-    int32_t n_token; /* n_row, one more with SCORES; follows from both */
+    int32_t n_token; /* n_row, one more with SCORES and with DRAFT alone; follows from both */
+    int32_t n_draft; /* with DRAFT: guesses wanted, 0 without SAMPLE; 0 otherwise */
     /* With SAMPLE; zero otherwise. */
     float temperature;
     float top_p;

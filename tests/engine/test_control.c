@@ -250,7 +250,7 @@ START_TEST(counts_that_disagree)
     f.out.chunk[0].n_row = INT32_MAX;
     ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
     f.out.chunk[0].n_row = 20;
-    f.out.chunk[0].flags = 16;
+    f.out.chunk[0].flags = 32;
     ck_assert_int_eq(through_the_door(), SHOAL_FAILED);
     close_fixture();
 }

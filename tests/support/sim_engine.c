@@ -34,6 +34,7 @@ static shoal_status open_model(rank_world *w, const shoal_sim_engine_config *con
                                const shoal_engine_config *engine_config)
 {
     const shoal_model_config model_config = {
+        .n_mtp = config->drafts.kind == SHOAL_DRAFT_MTP ? 1 : 0,
         .fast = config->fast,
         .combine = config->combine,
         .kv_dtype = config->fast ? SHOAL_KV_BF16 : SHOAL_KV_F32,
@@ -55,7 +56,9 @@ static shoal_status open_world(rank_world *w, const shoal_sim_engine_config *con
     repository_path(path, config->model);
     SHOAL_TRY(shoal_checkpoint_open(&w->checkpoint, path, true, &w->log));
     SHOAL_TRY(shoal_spec_open(&w->spec, w->checkpoint, &w->log));
-    SHOAL_TRY(shoal_placement_open(&w->placement, w->spec.n_moe_layer, w->spec.router.n_expert,
+    const int32_t n_moe_layer =
+        w->spec.n_moe_layer + (config->drafts.kind == SHOAL_DRAFT_MTP ? 1 : 0);
+    SHOAL_TRY(shoal_placement_open(&w->placement, n_moe_layer, w->spec.router.n_expert,
                                    w->spec.router.n_group, config->n_rank, config->expert_weight,
                                    config->sequence_weight, &w->log));
     SHOAL_TRY(shoal_kernels_select(&w->compute.kernels, config->kernels, &w->log));
@@ -66,6 +69,7 @@ static shoal_status open_world(rank_world *w, const shoal_sim_engine_config *con
         .n_sequence = config->n_sequence,
         .prefill_chunk = config->prefill_chunk,
         .placement = &w->placement,
+        .drafts = config->drafts,
         .want_scores = config->want_scores,
         .want_rows = config->want_rows,
     };

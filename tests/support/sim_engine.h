@@ -21,6 +21,7 @@ typedef struct shoal_sim_engine_config {
     const double *expert_weight, *sequence_weight; /* [n_rank], or NULL for all 1 */
     int32_t n_context, n_sequence, prefill_chunk;
     bool want_scores, want_rows;
+    shoal_drafts drafts;
     bool fast;
     shoal_combine_kind combine;
     const char *kernels;
