@@ -251,7 +251,8 @@ START_TEST(test_folders)
 {
     fixture f;
     fixture_open(&f);
-    refuse(&f, fixture_path(&f, "absent"), SHOAL_NO_INPUT, "checkpoint folder that holds config.json");
+    refuse(&f, fixture_path(&f, "absent"), SHOAL_NO_INPUT,
+           "checkpoint folder that holds config.json");
     refuse(&f, "", SHOAL_NO_INPUT, "checkpoint folder that holds config.json");
     refuse(&f, f.path, SHOAL_NO_INPUT, "no config.json");
     fixture_write_text(&f, "config.json", "{}");
