@@ -33,6 +33,8 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->weights = options->weights;
     mine->kv = options->kv;
     mine->combine = options->combine;
+    mine->draft = options->draft;
+    mine->draft_tokens = shoal_options_drafts(options).n_token;
     mine->n_context = options->n_context;
     mine->n_sequence = options->n_sequence;
     mine->prefill_chunk = options->prefill_chunk;
@@ -80,9 +82,11 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         {"--weights", offsetof(shoal_agreement, weights)},
         {"--kv", offsetof(shoal_agreement, kv)},
         {"--combine", offsetof(shoal_agreement, combine)},
+        {"--draft", offsetof(shoal_agreement, draft)},
         {"--context", offsetof(shoal_agreement, n_context)},
         {"--sequences", offsetof(shoal_agreement, n_sequence)},
         {"--prefill-chunk", offsetof(shoal_agreement, prefill_chunk)},
+        {"--draft-tokens", offsetof(shoal_agreement, draft_tokens)},
     };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
         int32_t a, b;

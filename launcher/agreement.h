@@ -24,10 +24,10 @@ typedef struct shoal_agreement {
     int32_t n_layer, n_moe_layer, n_vocab, n_embd, n_expert, top_k;
     /* Of the options: all that change the exchange or the result. */
     int32_t command;
-    int32_t math, weights, kv, combine;
-    int32_t n_context, n_sequence, prefill_chunk;
+    int32_t math, weights, kv, combine, draft;
+    int32_t n_context, n_sequence, prefill_chunk, draft_tokens;
     uint64_t placement; /* hash of the packed placement */
-    unsigned char reserved[360];
+    unsigned char reserved[352];
 } shoal_agreement;
 
 _Static_assert(sizeof(shoal_agreement) == 504, "the record's size is part of the format");

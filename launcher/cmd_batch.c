@@ -315,14 +315,17 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
     batch *b = arg;
     shoal_progress_pause(&b->progress);
     double passed_s = (double)(b->end_us - b->start_us + 1) / 1e6;
-    char sent[SHOAL_BYTES_TEXT];
+    const shoal_draft_report drafts =
+        shoal_draft_report_of(&report[0].count, b->n_generated, s->n_rank);
+    char sent[SHOAL_BYTES_TEXT], draft_text[SHOAL_DRAFT_TEXT];
     shoal_log_info(s->log,
                    "%lld answered, %lld bad, %lld answered before; %lld prompt and %lld generated "
-                   "tokens in %.2f s (%.1f generated tok/s), %d rank%s, %s sent",
+                   "tokens in %.2f s (%.1f generated tok/s), %d rank%s, %s sent%s",
                    (long long)b->n_answered, (long long)b->n_bad, (long long)b->n_skipped,
                    (long long)b->n_prompt_token, (long long)b->n_generated, passed_s,
                    (double)b->n_generated / passed_s, (int)s->n_rank, s->n_rank == 1 ? "" : "s",
-                   shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)));
+                   shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)),
+                   shoal_draft_report_text(draft_text, &drafts, s));
     /* A job that was resumed ends as it would have ended in one go. */
     int64_t n_bad = b->n_bad + b->output.n_error;
     if (n_bad == 0)

@@ -18,7 +18,14 @@ typedef struct bench {
     double *prefill;                 /* [n_repeat] tok/s */
     double *decode;                  /* [n_repeat] tok/s */
     shoal_phase_times before, after; /* of rank 0, around the timed runs */
+    shoal_engine_counters counted;   /* of rank 0, in the timed decode steps */
 } bench;
+
+/* Tokens that a sequence may get in a step. */
+static int64_t step_tokens(const shoal_options *o)
+{
+    return 1 + shoal_options_drafts(o).n_token;
+}
 
 /* Steps in which some sequences decode while others are still prefilled, at most: prefill takes
  * one rank's chunk a step even if that rank holds all. */
@@ -42,14 +49,15 @@ static int32_t random_id(uint64_t *state, int32_t n_vocab)
 static shoal_status prepare(shoal_session *s, void *arg)
 {
     bench *b = arg;
-    int64_t n_needed = b->n_prompt + b->n_gen + skew_steps(b, &s->options);
-    if (n_needed > s->options.n_context)
+    int64_t n_step = b->n_gen + skew_steps(b, &s->options);
+    if (b->n_prompt + n_step * step_tokens(&s->options) > s->options.n_context)
         return shoal_fail(s->log, SHOAL_USAGE,
-                          "%d prompt tokens, %d steps and %lld steps of overlap do not fit a "
-                          "context of %d (this model: at most %d); give fewer of them or a larger "
-                          "--context",
+                          "%d prompt tokens, %d steps and %lld steps of overlap of %lld tokens at "
+                          "most do not fit a context of %d (this model: at most %d); give fewer of "
+                          "them or a larger --context",
                           (int)b->n_prompt, (int)b->n_gen, (long long)skew_steps(b, &s->options),
-                          (int)s->options.n_context, (int)s->spec.n_context_max);
+                          (long long)step_tokens(&s->options), (int)s->options.n_context,
+                          (int)s->spec.n_context_max);
     size_t n_sequence = (size_t)b->n_sequence;
     size_t n_id = n_sequence * (size_t)b->n_prompt;
     b->prompt = malloc(n_id * sizeof *b->prompt);
@@ -126,6 +134,16 @@ static shoal_status step(bench *b, shoal_session *s, int64_t *n_token, int32_t *
     return SHOAL_OK;
 }
 
+static void add_difference(shoal_engine_counters *sum, const shoal_engine_counters *before,
+                           const shoal_engine_counters *after)
+{
+    sum->n_exchange += after->n_exchange - before->n_exchange;
+    sum->n_decode_step += after->n_decode_step - before->n_decode_step;
+    sum->n_decode_token += after->n_decode_token - before->n_decode_token;
+    sum->n_draft_proposed += after->n_draft_proposed - before->n_draft_proposed;
+    sum->n_draft_accepted += after->n_draft_accepted - before->n_draft_accepted;
+}
+
 static shoal_status run_once(bench *b, shoal_session *s, int32_t n_gen, double *prefill,
                              double *decode)
 {
@@ -136,10 +154,12 @@ static shoal_status run_once(bench *b, shoal_session *s, int32_t n_gen, double *
     while (n_first < b->n_sequence)
         SHOAL_TRY(step(b, s, &n_token, &n_first));
     int64_t prefilled_us = shoal_clock_us();
+    const shoal_engine_counters prefilled = *shoal_engine_count(s->engine);
     n_token = 0;
     for (int32_t i = 0; i < n_gen; i++)
         SHOAL_TRY(step(b, s, &n_token, &n_first));
     int64_t end_us = shoal_clock_us();
+    add_difference(&b->counted, &prefilled, shoal_engine_count(s->engine));
     for (int32_t i = 0; i < b->n_sequence; i++)
         shoal_engine_cancel(s->engine, b->sequence[i]);
     *prefill = (double)b->n_sequence * b->n_prompt * 1e6 / (double)(prefilled_us - start_us + 1);
@@ -155,6 +175,7 @@ static shoal_status work(shoal_session *s, void *arg)
     double unused[2];
     SHOAL_TRY(run_once(b, s, 2, &unused[0], &unused[1])); /* pages, caches and clocks warm up */
     b->before = *shoal_model_times(s->model);
+    b->counted = (shoal_engine_counters){0};
     for (int32_t i = 0; i < b->n_repeat; i++) {
         SHOAL_TRY(run_once(b, s, b->n_gen, &b->prefill[i], &b->decode[i]));
         shoal_progress_set(&progress, "%d of %d runs, prefill %.1f tok/s, decode %.1f tok/s",
@@ -206,6 +227,7 @@ static void list_phases(phase list[N_PHASE], const bench *b)
 
 typedef struct result {
     double prefill, decode, bandwidth, fraction, step_bytes;
+    shoal_draft_report drafts;
 } result;
 
 static shoal_status print_result(const shoal_session *s, const bench *b, const result *r,
@@ -217,6 +239,10 @@ static shoal_status print_result(const shoal_session *s, const bench *b, const r
         printf("prefill_tok_per_s %.1f\ndecode_tok_per_s %.1f\n", r->prefill, r->decode);
         printf("read_bandwidth_gb_per_s %.2f\nread_bandwidth_fraction %.3f\n", r->bandwidth,
                r->fraction);
+        if (s->engine_config.drafts.kind != SHOAL_DRAFT_NONE)
+            printf("accepted_fraction %.3f\ntokens_per_step %.3f\nhops_per_token %.2f\n",
+                   r->drafts.accepted_fraction, r->drafts.tokens_per_step,
+                   r->drafts.hops_per_token);
         printf("phases of rank 0 over %d runs:\n", (int)b->n_repeat);
         for (int32_t i = 0; i < N_PHASE; i++)
             printf("  %-14s%lld\n", phases[i].name, (long long)phases[i].us);
@@ -236,6 +262,7 @@ static shoal_status print_result(const shoal_session *s, const bench *b, const r
     for (int32_t i = 0; i < N_PHASE; i++)
         shoal_json_set(times, phases[i].name, shoal_json_new_int(phases[i].us));
     shoal_json_set(o, "phases", times);
+    shoal_json_set(o, "draft", shoal_draft_report_json(&r->drafts));
     shoal_json_set(o, "ranks", shoal_report_ranks_json(s, report));
     return shoal_print_json(o, s->log);
 }
@@ -254,7 +281,9 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
         n_source = b->n_sequence;
     shoal_weight_bytes bytes = shoal_weight_bytes_of(s->checkpoint, &s->spec);
     r.step_bytes = shoal_weight_bytes_per_step(&bytes, &s->spec, b->n_sequence, n_source);
-    r.fraction = r.step_bytes / b->n_sequence * r.decode / 1e9 / r.bandwidth;
+    r.drafts = shoal_draft_report_of(&b->counted, b->counted.n_decode_token, s->n_rank);
+    const double tokens = b->n_sequence * r.drafts.tokens_per_step;
+    r.fraction = r.step_bytes / tokens * r.decode / 1e9 / r.bandwidth;
     return print_result(s, b, &r, report);
 }
 
@@ -277,7 +306,7 @@ shoal_status shoal_cmd_bench(const shoal_options *options, const volatile sig_at
         .n_gen = options->gen_tokens,
         .n_repeat = options->repeat,
     };
-    int64_t n_context = (int64_t)b.n_prompt + b.n_gen + skew_steps(&b, options);
+    int64_t n_context = b.n_prompt + (b.n_gen + skew_steps(&b, options)) * step_tokens(options);
     if (n_context > INT32_MAX)
         return shoal_fail(log, SHOAL_USAGE, "%lld positions per sequence are too many",
                           (long long)n_context);

@@ -167,12 +167,15 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
 {
     const generation *g = arg;
     shoal_speeds speeds = shoal_speeds_of(&g->done);
-    char sent[SHOAL_BYTES_TEXT];
+    const shoal_draft_report drafts = shoal_draft_report_of(&report[0].count, g->n_id, s->n_rank);
+    char sent[SHOAL_BYTES_TEXT], draft_text[SHOAL_DRAFT_TEXT];
     shoal_log_info(s->log,
-                   "%d prompt tokens at %.1f tok/s, %d generated at %.1f tok/s, %d rank%s, %s sent",
+                   "%d prompt tokens at %.1f tok/s, %d generated at %.1f tok/s, %d rank%s, %s "
+                   "sent%s",
                    (int)g->n_prompt, speeds.prefill_tok_per_s, (int)g->n_id,
                    speeds.decode_tok_per_s, (int)s->n_rank, s->n_rank == 1 ? "" : "s",
-                   shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)));
+                   shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)),
+                   shoal_draft_report_text(draft_text, &drafts, s));
     if (!s->options.json)
         return SHOAL_OK;
     shoal_json *o = shoal_json_new_object();
@@ -183,6 +186,7 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
     shoal_json_set(o, "finish_reason", shoal_json_new_string(reason, strlen(reason)));
     shoal_json_set(o, "timing", timing_json(s, &speeds));
     shoal_json_set(o, "ranks", shoal_report_ranks_json(s, report));
+    shoal_json_set(o, "draft", shoal_draft_report_json(&drafts));
     return shoal_print_json(o, s->log);
 }
 

@@ -53,6 +53,11 @@ static const shoal_option table[] = {
     {"seed", "S", "of the sampler; batch: with the id, of each line that has none (0)", AT(seed), 0,
      0, SAMPLE, SHOAL_OPTION_UINT64, false},
     FLAG("ignore-eos", SAMPLE, ignore_eos, "go on behind an end token"),
+    CHOICE("draft", "mtp|ngram", SAMPLE | SHOAL_COMMAND_BENCH, draft,
+           "guess tokens ahead and verify them: by the model's MTP layer, or by what followed "
+           "the same tokens before; greedy text stays the same"),
+    INT("draft-tokens", "K", 1, SHOAL_DRAFT_TOKENS_MAX, SAMPLE | SHOAL_COMMAND_BENCH, draft_tokens,
+        "guesses per sequence and step at most (mtp 1, ngram 4)"),
     NEED("ids", "1,2,3", SHOAL_COMMAND_LOGITS, ids, "token ids, nothing added"),
     NEED("output", "F", SHOAL_COMMAND_LOGITS, output,
          "safetensors: logits, final_hidden, topk_expert, topk_weight"),
@@ -110,6 +115,7 @@ void shoal_options_init(shoal_options *options, int32_t command)
     *options = (shoal_options){
         .command = command,
         .top_p = 1,
+        .draft = SHOAL_DRAFT_CHOICE_NONE,
         .prompt_tokens = 128,
         .gen_tokens = 64,
         .repeat = 3,
@@ -122,6 +128,20 @@ void shoal_options_init(shoal_options *options, int32_t command)
         .transport = SHOAL_TRANSPORT_AUTO,
         .deadline_s = 30,
     };
+}
+
+shoal_drafts shoal_options_drafts(const shoal_options *options)
+{
+    const int32_t n = options->draft_tokens;
+    switch ((shoal_draft_choice)options->draft) {
+    case SHOAL_DRAFT_CHOICE_MTP:
+        return (shoal_drafts){.kind = SHOAL_DRAFT_MTP, .n_token = n > 0 ? n : 1};
+    case SHOAL_DRAFT_CHOICE_NGRAM:
+        return (shoal_drafts){.kind = SHOAL_DRAFT_NGRAM, .n_token = n > 0 ? n : 4};
+    case SHOAL_DRAFT_CHOICE_NONE:
+        break;
+    }
+    return (shoal_drafts){.kind = SHOAL_DRAFT_NONE};
 }
 
 /* Print `text` broken at spaces, continuation lines indented by `indent`. */

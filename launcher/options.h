@@ -38,6 +38,12 @@ typedef enum shoal_transport_choice {
     SHOAL_TRANSPORT_MPI
 } shoal_transport_choice;
 
+typedef enum shoal_draft_choice {
+    SHOAL_DRAFT_CHOICE_NONE = -1,
+    SHOAL_DRAFT_CHOICE_MTP,
+    SHOAL_DRAFT_CHOICE_NGRAM
+} shoal_draft_choice;
+
 typedef struct shoal_options {
     int32_t command; /* one shoal_command_bit */
     const char *model;
@@ -49,6 +55,8 @@ typedef struct shoal_options {
     int32_t top_k;
     uint64_t seed;
     bool ignore_eos;
+    int32_t draft;        /* shoal_draft_choice */
+    int32_t draft_tokens; /* 0: not given */
 
     const char *input, *output, *file, *ids;
     bool resume, special, decode;
@@ -103,6 +111,9 @@ void shoal_options_init(shoal_options *options, int32_t command);
  * missing MODEL or required option. */
 shoal_status shoal_options_parse(shoal_options *options, const char *command_name, int argc,
                                  char *const *argv, shoal_log *log);
+
+/* What --draft and --draft-tokens come to. */
+shoal_drafts shoal_options_drafts(const shoal_options *options);
 
 /* The lines of all options of a command. */
 void shoal_options_print(FILE *out, int32_t command);

@@ -123,6 +123,48 @@ shoal_speeds shoal_speeds_of(const shoal_event *done)
     return v;
 }
 
+shoal_draft_report shoal_draft_report_of(const shoal_engine_counters *count, int64_t n_token,
+                                         int32_t n_rank)
+{
+    shoal_draft_report v = {.n_accepted = count->n_draft_accepted,
+                            .n_proposed = count->n_draft_proposed,
+                            .tokens_per_step = 1};
+    if (v.n_proposed > 0)
+        v.accepted_fraction = (double)v.n_accepted / (double)v.n_proposed;
+    if (count->n_decode_step > 0)
+        v.tokens_per_step = (double)count->n_decode_token / (double)count->n_decode_step;
+    if (n_rank > 1 && n_token > 0)
+        v.hops_per_token = 2.0 * (double)count->n_exchange / (double)n_token;
+    return v;
+}
+
+shoal_json *shoal_draft_report_json(const shoal_draft_report *report)
+{
+    shoal_json *o = shoal_json_new_object();
+    shoal_json_set(o, "accepted", shoal_json_new_int(report->n_accepted));
+    shoal_json_set(o, "proposed", shoal_json_new_int(report->n_proposed));
+    shoal_json_set(o, "accepted_fraction", shoal_json_new_number(report->accepted_fraction));
+    shoal_json_set(o, "tokens_per_step", shoal_json_new_number(report->tokens_per_step));
+    shoal_json_set(o, "hops_per_token", shoal_json_new_number(report->hops_per_token));
+    return o;
+}
+
+const char *shoal_draft_report_text(char text[SHOAL_DRAFT_TEXT], const shoal_draft_report *report,
+                                    const shoal_session *session)
+{
+    text[0] = '\0';
+    if (session->engine_config.drafts.kind == SHOAL_DRAFT_NONE)
+        return text;
+    int n = snprintf(text, SHOAL_DRAFT_TEXT,
+                     ", %lld of %lld drafts accepted (%.1f %%), %.2f tokens per step",
+                     (long long)report->n_accepted, (long long)report->n_proposed,
+                     100 * report->accepted_fraction, report->tokens_per_step);
+    if (session->n_rank > 1 && n > 0 && n < SHOAL_DRAFT_TEXT)
+        snprintf(text + n, SHOAL_DRAFT_TEXT - (size_t)n, ", %.2f hops per token",
+                 report->hops_per_token);
+    return text;
+}
+
 uint64_t shoal_report_sent_bytes(const shoal_rank_report *report, int32_t n_rank)
 {
     uint64_t n_bytes = 0;

@@ -43,6 +43,24 @@ typedef struct shoal_speeds {
 } shoal_speeds;
 shoal_speeds shoal_speeds_of(const shoal_event *done);
 
+/* What guessing ahead brought. Formulas: docs/PERFORMANCE.md. */
+typedef struct shoal_draft_report {
+    int64_t n_accepted, n_proposed;
+    double accepted_fraction; /* 0 if none was proposed */
+    double tokens_per_step;   /* of a sequence past its prompt; 1 without guesses */
+    double hops_per_token;    /* 0 on one rank */
+} shoal_draft_report;
+/* count: rank 0's, over a time in which n_token tokens were generated. */
+shoal_draft_report shoal_draft_report_of(const shoal_engine_counters *count, int64_t n_token,
+                                         int32_t n_rank);
+shoal_json *shoal_draft_report_json(const shoal_draft_report *report);
+
+#define SHOAL_DRAFT_TEXT 128
+/* ", 94 of 142 drafts accepted (66.2 %), 1.66 tokens per step, 7.23 hops per token", or "" without
+ * --draft. Returns text. */
+const char *shoal_draft_report_text(char text[SHOAL_DRAFT_TEXT], const shoal_draft_report *report,
+                                    const shoal_session *session);
+
 /* Bytes that all ranks sent. */
 uint64_t shoal_report_sent_bytes(const shoal_rank_report *report, int32_t n_rank);
 

@@ -91,6 +91,7 @@ static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *
         .n_sequence = o->n_sequence,
         .prefill_chunk = o->prefill_chunk,
         .placement = &s->placement,
+        .drafts = shoal_options_drafts(o),
         .want_scores = plan->want_scores,
         .want_rows = plan->want_rows,
     };
@@ -107,14 +108,30 @@ static shoal_status open_tokenizer(shoal_session *s)
     return shoal_tokenizer_open(&s->tokenizer, s->options.model, s->log);
 }
 
+static bool drafts_by_mtp(const shoal_session *s)
+{
+    return s->engine_config.drafts.kind == SHOAL_DRAFT_MTP;
+}
+
+static shoal_status check_drafts(const shoal_session *s)
+{
+    if (!drafts_by_mtp(s) || shoal_model_has_mtp(&s->spec, s->checkpoint))
+        return SHOAL_OK;
+    return shoal_fail(s->log, SHOAL_BAD_DATA,
+                      "%s: --draft mtp, but this checkpoint has no MTP layer; --draft ngram needs "
+                      "none",
+                      s->options.model);
+}
+
 static shoal_status open_placement(shoal_session *s)
 {
     const shoal_spec *spec = &s->spec;
+    const int32_t n_moe_layer = spec->n_moe_layer + (drafts_by_mtp(s) ? 1 : 0);
     const char *file = s->options.placement;
     if (file == NULL || strcmp(file, "uniform") == 0)
-        return shoal_placement_open(&s->placement, spec->n_moe_layer, spec->router.n_expert,
+        return shoal_placement_open(&s->placement, n_moe_layer, spec->router.n_expert,
                                     spec->router.n_group, s->n_rank, NULL, NULL, s->log);
-    return shoal_placement_read_file(&s->placement, file, spec->n_moe_layer, spec->router.n_expert,
+    return shoal_placement_read_file(&s->placement, file, n_moe_layer, spec->router.n_expert,
                                      spec->router.n_group, s->n_rank, s->log);
 }
 
@@ -140,6 +157,7 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     SHOAL_TRY(shoal_comm_poll(s->comm));
     SHOAL_TRY(shoal_spec_open(&s->spec, s->checkpoint, s->log));
     SHOAL_TRY(resolve_options(s, plan));
+    SHOAL_TRY(check_drafts(s));
     SHOAL_TRY(shoal_kernels_select(&s->compute.kernels, s->options.kernels, s->log));
     SHOAL_TRY(open_pool(s));
     s->engine_config.compute = s->compute;
@@ -156,6 +174,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
 {
     const shoal_options *o = &s->options;
     shoal_model_config config = {
+        .n_mtp = drafts_by_mtp(s) ? 1 : 0,
         .fast = math_is_fast(o),
         .combine = (shoal_combine_kind)o->combine,
         .kv_dtype = o->kv == SHOAL_KV_CHOICE_F32 ? SHOAL_KV_F32 : SHOAL_KV_BF16,
