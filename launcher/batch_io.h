@@ -5,8 +5,9 @@
 #ifndef SHOAL_LAUNCHER_BATCH_IO_H
 #define SHOAL_LAUNCHER_BATCH_IO_H
 
+#include "launcher/answer.h"
 #include "runtime/base/json.h"
-#include "runtime/engine/engine.h"
+#include "runtime/text/chat.h"
 
 /* A set of ids, each with what is known of it. Keys are JSON texts: "7" and 7 are two ids. */
 typedef enum shoal_id_state {
@@ -30,6 +31,7 @@ typedef struct shoal_batch_defaults {
     int32_t max_tokens; /* 0: the engine's room decides */
     shoal_sampling sampling;
     bool ignore_eos;
+    shoal_text_list stop;
 } shoal_batch_defaults;
 
 /* One line of the input. */
@@ -37,13 +39,17 @@ typedef struct shoal_batch_line {
     int64_t number;
     shoal_json *id; /* owned; string or integer; "line N" where the line has none */
     char *key;      /* owned; the id as JSON text */
-    char *prompt;   /* owned; NULL if prompt_ids */
+    /* One of the three; the others are NULL. */
+    char *prompt; /* owned */
     size_t n_prompt_bytes;
-    int32_t *prompt_ids; /* owned; NULL if prompt */
+    int32_t *prompt_ids; /* owned */
     size_t n_prompt_ids;
+    shoal_chat_message *messages; /* [n_message] owned; texts in doc; roles are not checked */
+    size_t n_message;
     int32_t max_tokens;
     shoal_sampling sampling; /* seed: the line's own, else a hash of (default seed, id) */
     bool ignore_eos;
+    shoal_text_list stop;    /* the line's own, in doc, else the default */
     const char *unknown_key; /* a key that is not known, into doc; NULL if there is none */
     shoal_json *doc;         /* owned */
 } shoal_batch_line;

@@ -112,14 +112,75 @@ static shoal_status take_prompt_ids(shoal_batch_line *line, const shoal_json *id
     return SHOAL_OK;
 }
 
+/* One of `messages`: role and content are texts, and there is nothing else that says something. */
+static shoal_status take_message(shoal_chat_message *message, const shoal_batch_line *line,
+                                 size_t at, const shoal_json *one, shoal_log *log)
+{
+    const char *key;
+    const shoal_json *value;
+    for (void *it = shoal_json_next(one, NULL, &key, NULL, &value); it != NULL;
+         it = shoal_json_next(one, it, &key, NULL, &value))
+        if (strcmp(key, "role") != 0 && strcmp(key, "content") != 0 && !shoal_json_is_null(value))
+            return shoal_fail(log, SHOAL_BAD_DATA,
+                              "line %lld: messages[%zu]: the key '%.80s' is not known, wanted role "
+                              "and content",
+                              (long long)line->number, at, key);
+    message->role = shoal_json_string(shoal_json_get(one, "role"), NULL);
+    message->content = shoal_json_string(shoal_json_get(one, "content"), &message->n_bytes);
+    if (message->role == NULL || message->content == NULL)
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "line %lld: messages[%zu] is no object with the texts role and content",
+                          (long long)line->number, at);
+    return SHOAL_OK;
+}
+
+static shoal_status take_messages(shoal_batch_line *line, const shoal_json *messages,
+                                  shoal_log *log)
+{
+    size_t n = shoal_json_size(messages);
+    if (!shoal_json_is_array(messages) || n == 0)
+        return bad(line, log, "messages is not an array with at least one message");
+    line->messages = calloc(n, sizeof *line->messages);
+    if (line->messages == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "line %lld: no memory for %zu messages",
+                          (long long)line->number, n);
+    line->n_message = n;
+    for (size_t i = 0; i < n; i++)
+        SHOAL_TRY(take_message(&line->messages[i], line, i, shoal_json_at(messages, i), log));
+    return SHOAL_OK;
+}
+
+/* stop: a text or a list of texts, none of them empty; absent or null: the default. */
+static shoal_status take_stop(shoal_batch_line *line, const shoal_text_list *otherwise,
+                              shoal_log *log)
+{
+    const shoal_json *stop = shoal_json_get(line->doc, "stop");
+    line->stop = *otherwise;
+    if (stop == NULL || shoal_json_is_null(stop))
+        return SHOAL_OK;
+    bool is_list = shoal_json_is_array(stop);
+    size_t n = is_list ? shoal_json_size(stop) : 1;
+    if (n > SHOAL_TEXT_LIST_MAX)
+        return bad(line, log, "stop has too many texts, wanted at most 16");
+    line->stop.n = n;
+    for (size_t i = 0; i < n; i++) {
+        line->stop.text[i] =
+            shoal_json_string(is_list ? shoal_json_at(stop, i) : stop, &line->stop.n_bytes[i]);
+        if (line->stop.text[i] == NULL || line->stop.n_bytes[i] == 0)
+            return bad(line, log, "stop is not a text or a list of texts that are not empty");
+    }
+    return SHOAL_OK;
+}
+
 static shoal_status take_prompt(shoal_batch_line *line, shoal_log *log)
 {
     const shoal_json *prompt = shoal_json_get(line->doc, "prompt");
     const shoal_json *ids = shoal_json_get(line->doc, "prompt_ids");
-    if (shoal_json_get(line->doc, "messages") != NULL)
-        return bad(line, log, "messages: chat templates are not supported yet; give prompt");
-    if ((prompt != NULL) == (ids != NULL))
-        return bad(line, log, "wanted exactly one of prompt and prompt_ids");
+    const shoal_json *messages = shoal_json_get(line->doc, "messages");
+    if ((prompt != NULL) + (ids != NULL) + (messages != NULL) != 1)
+        return bad(line, log, "wanted exactly one of prompt, prompt_ids and messages");
+    if (messages != NULL)
+        return take_messages(line, messages, log);
     if (ids != NULL)
         return take_prompt_ids(line, ids, log);
     const char *text = shoal_json_string(prompt, &line->n_prompt_bytes);
@@ -190,9 +251,9 @@ static shoal_status take_sampling(shoal_batch_line *line, const shoal_batch_defa
 
 static const char *find_unknown_key(const shoal_json *doc)
 {
-    static const char *const known[] = {"id",         "prompt",      "prompt_ids",
-                                        "max_tokens", "temperature", "top_k",
-                                        "top_p",      "seed",        "ignore_eos"};
+    static const char *const known[] = {"id",    "prompt",     "prompt_ids",  "messages",
+                                        "stop",  "max_tokens", "temperature", "top_k",
+                                        "top_p", "seed",       "ignore_eos"};
     const char *key;
     size_t n_key;
     const shoal_json *value;
@@ -222,8 +283,7 @@ shoal_status shoal_batch_line_parse(shoal_batch_line *line, const char *text, si
     if (!has_id)
         return bad(line, log, "no id, wanted a string or a whole number");
     SHOAL_TRY(take_prompt(line, log));
-    if (shoal_json_get(line->doc, "stop") != NULL)
-        return bad(line, log, "stop: stop strings are not supported yet");
+    SHOAL_TRY(take_stop(line, &defaults->stop, log));
     SHOAL_TRY(take_sampling(line, defaults, log));
     line->unknown_key = find_unknown_key(line->doc);
     return SHOAL_OK;
@@ -235,6 +295,7 @@ void shoal_batch_line_close(shoal_batch_line *line)
     free(line->key);
     free(line->prompt);
     free(line->prompt_ids);
+    free(line->messages);
     shoal_json_close(line->doc);
     *line = (shoal_batch_line){0};
 }

@@ -1,6 +1,7 @@
 /* shoal batch: a file of prompts in, a file of answers out. Rank 0 reads ahead of the engine by at
  * most twice what runs at once, so memory does not grow with the input (but for the ids). */
 #include "launcher/batch_io.h"
+#include "launcher/chat_prompt.h"
 #include "launcher/command.h"
 #include "launcher/progress.h"
 #include "launcher/report.h"
@@ -18,8 +19,8 @@ enum { DEFAULT_SEQUENCES = 16, WARN_BAD_LINES = 10 };
 typedef struct batch_job {
     int64_t sequence; /* of the engine */
     shoal_json *id;   /* owned; NULL: this job is free */
-    int32_t *ids;     /* [n_id_max] generated */
-    int32_t n_id, n_id_max;
+    shoal_answer answer;
+    int32_t n_prompt;
 } batch_job;
 
 typedef struct batch {
@@ -30,7 +31,8 @@ typedef struct batch {
     bool at_end;
     shoal_batch_output output;
     shoal_id_set ids;
-    batch_job *job; /* [n_job_max] */
+    shoal_chat *chat; /* opened by the first line with messages */
+    batch_job *job;   /* [n_job_max] */
     int32_t n_job, n_job_max;
     int64_t n_answered, n_bad, n_skipped;
     int64_t n_prompt_token, n_generated;
@@ -90,9 +92,15 @@ static shoal_status submit(batch *b, shoal_session *s, const shoal_batch_line *l
     batch_job *job = b->job;
     while (job->id != NULL)
         job++;
-    SHOAL_TRY(shoal_engine_submit(s->engine, &job->sequence, &request));
+    shoal_status status = shoal_answer_open(&job->answer, s->tokenizer, &line->stop, s->log);
+    if (status == SHOAL_OK)
+        status = shoal_engine_submit(s->engine, &job->sequence, &request);
+    if (status != SHOAL_OK) {
+        shoal_answer_close(&job->answer);
+        return status;
+    }
     job->id = shoal_json_copy(line->id);
-    job->n_id = 0;
+    job->n_prompt = (int32_t)n_prompt;
     b->n_job++;
     return SHOAL_OK;
 }
@@ -100,13 +108,18 @@ static shoal_status submit(batch *b, shoal_session *s, const shoal_batch_line *l
 /* Encode and submit. Errors that are the line's: BAD_DATA, USAGE, NO_INPUT (no tokenizer). */
 static shoal_status submit_line(batch *b, shoal_session *s, const shoal_batch_line *line)
 {
-    if (line->prompt == NULL)
+    if (line->prompt_ids != NULL)
         return submit(b, s, line, line->prompt_ids, line->n_prompt_ids);
     SHOAL_TRY(shoal_session_need_tokenizer(s));
     int32_t *ids;
     size_t n;
-    SHOAL_TRY(shoal_tokenizer_encode_prompt(s->tokenizer, &ids, &n, line->prompt,
-                                            line->n_prompt_bytes, s->log));
+    if (line->messages != NULL) {
+        SHOAL_TRY(shoal_chat_need(&b->chat, s));
+        SHOAL_TRY(shoal_chat_prompt(&ids, &n, s, b->chat, line->messages, line->n_message));
+    } else {
+        SHOAL_TRY(shoal_tokenizer_encode_prompt(s->tokenizer, &ids, &n, line->prompt,
+                                                line->n_prompt_bytes, s->log));
+    }
     shoal_status status = submit(b, s, line, ids, n);
     free(ids);
     return status;
@@ -185,6 +198,7 @@ static shoal_status read_ahead(batch *b, shoal_session *s)
                      .top_p = (float)o->top_p,
                      .seed = o->seed},
         .ignore_eos = o->ignore_eos,
+        .stop = o->stop,
     };
     while (!b->at_end && b->n_job < b->n_job_max) {
         SHOAL_TRY(shoal_session_check(s));
@@ -225,20 +239,6 @@ static batch_job *find_job(batch *b, int64_t sequence)
     return NULL;
 }
 
-static shoal_status take_token(batch_job *job, shoal_session *s, int32_t token)
-{
-    if (job->n_id == job->n_id_max) {
-        int32_t n_max = job->n_id_max < INT32_MAX / 4 ? 2 * job->n_id_max + 64 : INT32_MAX;
-        int32_t *grown = realloc(job->ids, (size_t)n_max * sizeof *grown);
-        if (grown == NULL)
-            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %d ids", (int)n_max);
-        job->ids = grown;
-        job->n_id_max = n_max;
-    }
-    job->ids[job->n_id++] = token;
-    return SHOAL_OK;
-}
-
 static shoal_json *timing_json(const shoal_event *done)
 {
     shoal_speeds speeds = shoal_speeds_of(done);
@@ -252,24 +252,21 @@ static shoal_json *timing_json(const shoal_event *done)
 
 static shoal_status answer(batch *b, shoal_session *s, batch_job *job, const shoal_event *done)
 {
-    char *text = NULL;
-    size_t n_bytes = 0;
-    if (s->tokenizer != NULL)
-        SHOAL_TRY(shoal_tokenizer_decode(s->tokenizer, &text, &n_bytes, job->ids, (size_t)job->n_id,
-                                         false, s->log));
-    const char *reason = done->finish == SHOAL_FINISH_STOP ? "stop" : "length";
+    shoal_answer *a = &job->answer;
+    SHOAL_TRY(shoal_answer_end(a, s->log));
+    const char *reason = done->finish == SHOAL_FINISH_STOP || a->stopped ? "stop" : "length";
     shoal_json *o = shoal_json_new_object();
     shoal_json_set(o, "id", job->id);
-    shoal_json_set(o, "text", shoal_json_new_string(text != NULL ? text : "", n_bytes));
-    shoal_json_set(o, "ids", shoal_json_new_ints(job->ids, (size_t)job->n_id));
+    shoal_json_set(o, "text", shoal_json_new_string(a->n_text > 0 ? a->text : "", a->n_text));
+    shoal_json_set(o, "ids", shoal_json_new_ints(a->ids, (size_t)a->n_id));
     shoal_json_set(o, "finish_reason", shoal_json_new_string(reason, strlen(reason)));
     shoal_json_set(o, "timing", timing_json(done));
-    free(text);
+    b->n_prompt_token += done->n_prompt;
+    b->n_generated += a->n_id;
     job->id = NULL;
+    shoal_answer_close(a);
     b->n_job--;
     b->n_answered++;
-    b->n_prompt_token += done->n_prompt;
-    b->n_generated += job->n_id;
     return shoal_batch_output_put(&b->output, o);
 }
 
@@ -278,9 +275,16 @@ static shoal_status take_event(batch *b, shoal_session *s, const shoal_event *ev
     batch_job *job = find_job(b, event->sequence);
     if (job == NULL)
         return SHOAL_OK;
-    if (event->kind == SHOAL_EVENT_TOKEN)
-        return take_token(job, s, event->token);
-    return event->kind == SHOAL_EVENT_DONE ? answer(b, s, job, event) : SHOAL_OK;
+    if (event->kind == SHOAL_EVENT_DONE)
+        return answer(b, s, job, event);
+    if (event->kind != SHOAL_EVENT_TOKEN)
+        return SHOAL_OK;
+    SHOAL_TRY(shoal_answer_take(&job->answer, event->token, s->log));
+    if (!job->answer.stopped)
+        return SHOAL_OK;
+    shoal_engine_cancel(s->engine, job->sequence);
+    const shoal_event done = shoal_answer_stop_event(&job->answer, job->n_prompt);
+    return answer(b, s, job, &done);
 }
 
 static double seconds(const batch *b)
@@ -343,9 +347,10 @@ static void release(void *arg)
         fclose(b->input);
     free(b->text);
     shoal_id_set_close(&b->ids);
+    shoal_chat_close(b->chat);
     for (int32_t i = 0; i < b->n_job_max && b->job != NULL; i++) {
         shoal_json_close(b->job[i].id);
-        free(b->job[i].ids);
+        shoal_answer_close(&b->job[i].answer);
     }
     free(b->job);
 }

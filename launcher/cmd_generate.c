@@ -1,7 +1,10 @@
 /* shoal generate: one sequence, streamed. */
+#include "launcher/answer.h"
+#include "launcher/chat_prompt.h"
 #include "launcher/command.h"
 #include "launcher/report.h"
 #include "launcher/session.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/file.h"
 
 #include <stdlib.h>
@@ -12,11 +15,10 @@
 typedef struct generation {
     int32_t *prompt; /* [n_prompt] */
     int32_t n_prompt;
-    int32_t *ids; /* [n_id_max] generated */
-    int32_t n_id, n_id_max;
-    char *text; /* [n_text] what was decoded, for --json */
-    size_t n_text, n_text_max;
-    shoal_decoder *decoder; /* NULL: MODEL has no tokenizer */
+    int32_t n_id_max;
+    shoal_chat *chat; /* NULL without --chat */
+    shoal_answer answer;
+    size_t n_shown; /* bytes of its text */
     shoal_event done;
 } generation;
 
@@ -35,8 +37,15 @@ static shoal_status read_prompt(generation *g, shoal_session *s)
         text = from_file;
     }
     size_t n;
-    shoal_status status =
-        shoal_tokenizer_encode_prompt(s->tokenizer, &g->prompt, &n, text, n_bytes, s->log);
+    shoal_status status = SHOAL_OK;
+    if (o->chat) {
+        const shoal_chat_message message = {"user", text, n_bytes};
+        status = shoal_chat_need(&g->chat, s);
+        if (status == SHOAL_OK)
+            status = shoal_chat_prompt(&g->prompt, &n, s, g->chat, &message, 1);
+    } else {
+        status = shoal_tokenizer_encode_prompt(s->tokenizer, &g->prompt, &n, text, n_bytes, s->log);
+    }
     free(from_file);
     SHOAL_TRY(status);
     if (n > INT32_MAX)
@@ -58,65 +67,50 @@ static shoal_status prepare(shoal_session *s, void *arg)
                        "of %d",
                        (int)g->n_prompt, (int)g->n_id_max, (int)s->options.max_tokens,
                        (int)s->options.n_context);
-    g->ids = malloc((size_t)g->n_id_max * sizeof *g->ids);
-    if (g->ids == NULL)
-        return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %d ids", (int)g->n_id_max);
-    if (s->tokenizer == NULL)
-        return SHOAL_OK;
-    return shoal_decoder_open(&g->decoder, s->tokenizer, false, s->log);
+    return shoal_answer_open(&g->answer, s->tokenizer, &s->options.stop, s->log);
 }
 
-/* To stdout as it comes, or kept for the JSON object. */
-static shoal_status put_text(generation *g, shoal_session *s, const char *text, size_t n_bytes)
+/* To stdout as it comes; --json shows it in the end. */
+static shoal_status show(generation *g, shoal_session *s)
 {
-    if (!s->options.json) {
-        fwrite(text, 1, n_bytes, stdout);
-        return shoal_flush_stdout(s->log);
-    }
-    if (n_bytes > g->n_text_max - g->n_text) {
-        size_t n_max = 2 * g->n_text_max + n_bytes + 256;
-        char *grown = realloc(g->text, n_max);
-        if (grown == NULL)
-            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %zu bytes of text", n_max);
-        g->text = grown;
-        g->n_text_max = n_max;
-    }
-    if (n_bytes > 0)
-        memcpy(g->text + g->n_text, text, n_bytes);
-    g->n_text += n_bytes;
-    return SHOAL_OK;
+    const shoal_answer *a = &g->answer;
+    if (s->options.json || g->n_shown == a->n_text)
+        return SHOAL_OK;
+    fwrite(a->text + g->n_shown, 1, a->n_text - g->n_shown, stdout);
+    g->n_shown = a->n_text;
+    return shoal_flush_stdout(s->log);
 }
 
 static shoal_status put_token(generation *g, shoal_session *s, int32_t token)
 {
-    if (g->n_id < g->n_id_max)
-        g->ids[g->n_id++] = token;
-    if (g->decoder == NULL) {
-        if (s->options.json)
-            return SHOAL_OK;
-        printf(g->n_id > 1 ? " %d" : "%d", (int)token);
-        return shoal_flush_stdout(s->log);
-    }
-    const char *text;
-    size_t n_bytes;
-    SHOAL_TRY(shoal_decoder_feed(g->decoder, &text, &n_bytes, token, s->log));
-    return put_text(g, s, text, n_bytes);
+    SHOAL_TRY(shoal_answer_take(&g->answer, token, s->log));
+    if (g->answer.decoder != NULL || s->options.json)
+        return show(g, s);
+    printf(g->answer.n_id > 1 ? " %d" : "%d", (int)token);
+    return shoal_flush_stdout(s->log);
 }
 
-static shoal_status decode_all(generation *g, shoal_session *s)
+static shoal_status decode_all(generation *g, shoal_session *s, int64_t sequence)
 {
     while (g->done.kind != SHOAL_EVENT_DONE) {
         SHOAL_TRY(shoal_session_check(s));
         SHOAL_TRY(shoal_engine_step(s->engine));
         shoal_event event;
-        while (shoal_engine_poll(s->engine, &event)) {
+        while (g->done.kind != SHOAL_EVENT_DONE && shoal_engine_poll(s->engine, &event)) {
             if (event.kind == SHOAL_EVENT_TOKEN)
                 SHOAL_TRY(put_token(g, s, event.token));
             else if (event.kind == SHOAL_EVENT_DONE)
                 g->done = event;
+            if (g->answer.stopped && g->done.kind != SHOAL_EVENT_DONE) {
+                shoal_engine_cancel(s->engine, sequence);
+                g->done = shoal_answer_stop_event(&g->answer, g->n_prompt);
+            }
         }
     }
-    return SHOAL_OK;
+    SHOAL_TRY(shoal_answer_end(&g->answer, s->log));
+    if (g->answer.stopped)
+        g->done.finish = SHOAL_FINISH_STOP;
+    return show(g, s);
 }
 
 static shoal_status work(shoal_session *s, void *arg)
@@ -135,16 +129,10 @@ static shoal_status work(shoal_session *s, void *arg)
     };
     int64_t sequence;
     SHOAL_TRY(shoal_engine_submit(s->engine, &sequence, &request));
-    shoal_status status = decode_all(g, s);
-    if (g->decoder != NULL) {
-        const char *text;
-        size_t n_bytes;
-        shoal_decoder_flush(g->decoder, &text, &n_bytes);
-        if (status == SHOAL_OK)
-            status = put_text(g, s, text, n_bytes);
-    }
+    g->answer.submitted_us = shoal_clock_us();
+    shoal_status status = decode_all(g, s, sequence);
     /* Also after a failure the line that was begun is ended. */
-    if (!s->options.json && (status == SHOAL_OK || g->n_id > 0)) {
+    if (!s->options.json && (status == SHOAL_OK || g->answer.n_id > 0)) {
         fputc('\n', stdout);
         shoal_status flushed = status == SHOAL_OK ? shoal_flush_stdout(s->log) : SHOAL_OK;
         status = status == SHOAL_OK ? flushed : status;
@@ -166,13 +154,14 @@ static shoal_json *timing_json(const shoal_session *s, const shoal_speeds *speed
 static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report *report)
 {
     const generation *g = arg;
+    const shoal_answer *a = &g->answer;
     shoal_speeds speeds = shoal_speeds_of(&g->done);
-    const shoal_draft_report drafts = shoal_draft_report_of(&report[0].count, g->n_id, s->n_rank);
+    const shoal_draft_report drafts = shoal_draft_report_of(&report[0].count, a->n_id, s->n_rank);
     char sent[SHOAL_BYTES_TEXT], draft_text[SHOAL_DRAFT_TEXT];
     shoal_log_info(s->log,
                    "%d prompt tokens at %.1f tok/s, %d generated at %.1f tok/s, %d rank%s, %s "
                    "sent%s",
-                   (int)g->n_prompt, speeds.prefill_tok_per_s, (int)g->n_id,
+                   (int)g->n_prompt, speeds.prefill_tok_per_s, (int)a->n_id,
                    speeds.decode_tok_per_s, (int)s->n_rank, s->n_rank == 1 ? "" : "s",
                    shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)),
                    shoal_draft_report_text(draft_text, &drafts, s));
@@ -180,8 +169,8 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
         return SHOAL_OK;
     shoal_json *o = shoal_json_new_object();
     shoal_json_set(o, "prompt_ids", shoal_json_new_ints(g->prompt, (size_t)g->n_prompt));
-    shoal_json_set(o, "ids", shoal_json_new_ints(g->ids, (size_t)g->n_id));
-    shoal_json_set(o, "text", shoal_json_new_string(g->n_text > 0 ? g->text : "", g->n_text));
+    shoal_json_set(o, "ids", shoal_json_new_ints(a->ids, (size_t)a->n_id));
+    shoal_json_set(o, "text", shoal_json_new_string(a->n_text > 0 ? a->text : "", a->n_text));
     const char *reason = g->done.finish == SHOAL_FINISH_STOP ? "stop" : "length";
     shoal_json_set(o, "finish_reason", shoal_json_new_string(reason, strlen(reason)));
     shoal_json_set(o, "timing", timing_json(s, &speeds));
@@ -193,10 +182,9 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
 static void release(void *arg)
 {
     generation *g = arg;
-    shoal_decoder_close(g->decoder);
+    shoal_answer_close(&g->answer);
+    shoal_chat_close(g->chat);
     free(g->prompt);
-    free(g->ids);
-    free(g->text);
 }
 
 shoal_status shoal_cmd_generate(const shoal_options *options,
@@ -209,6 +197,10 @@ shoal_status shoal_cmd_generate(const shoal_options *options,
                           "found %d prompts, wanted exactly one of --prompt T, --prompt-file F, "
                           "--prompt-ids 1,2,3",
                           (int)n_prompt);
+    if (options->chat && options->prompt_ids != NULL)
+        return shoal_fail(log, SHOAL_USAGE,
+                          "--chat makes a prompt out of text, and --prompt-ids is none; give "
+                          "--prompt T or --prompt-file F");
     generation g = {0};
     shoal_session_plan plan = {
         .arg = &g,

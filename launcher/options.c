@@ -38,9 +38,11 @@ static const shoal_option table[] = {
     TEXT("prompt-file", "F", SHOAL_COMMAND_GENERATE, prompt_file, "read the prompt from a file"),
     TEXT("prompt-ids", "1,2,3", SHOAL_COMMAND_GENERATE, prompt_ids,
          "the prompt as token ids, nothing added"),
+    FLAG("chat", SHOAL_COMMAND_GENERATE, chat,
+         "the prompt is a user's message, put into the chat format of MODEL"),
     NEED("input", "F", SHOAL_COMMAND_BATCH, input,
-         "JSON lines: {id, prompt | prompt_ids, max_tokens, temperature, top_k, top_p, seed, "
-         "ignore_eos}"),
+         "JSON lines: {id, prompt | prompt_ids | messages, max_tokens, temperature, top_k, top_p, "
+         "seed, ignore_eos, stop}"),
     NEED("output", "F", SHOAL_COMMAND_BATCH, output,
          "JSON lines: {id, text, ids, finish_reason, timing} or {id, error}"),
     FLAG("resume", SHOAL_COMMAND_BATCH, resume,
@@ -53,6 +55,8 @@ static const shoal_option table[] = {
     {"seed", "S", "of the sampler; batch: with the id, of each line that has none (0)", AT(seed), 0,
      0, SAMPLE, SHOAL_OPTION_UINT64, false},
     FLAG("ignore-eos", SAMPLE, ignore_eos, "go on behind an end token"),
+    {"stop", "S", "end in front of this text; may be given up to 16 times", AT(stop), 0, 0, SAMPLE,
+     SHOAL_OPTION_LIST, false},
     CHOICE("draft", "mtp|ngram", SAMPLE | SHOAL_COMMAND_BENCH, draft,
            "guess tokens ahead and verify them: by the model's MTP layer, or by what followed "
            "the same tokens before; greedy text stays the same"),

@@ -6,6 +6,7 @@
 #define SHOAL_LAUNCHER_OPTIONS_H
 
 #include "comm/comm.h"
+#include "launcher/answer.h"
 #include "runtime/engine/engine.h"
 
 #include <stddef.h>
@@ -50,7 +51,9 @@ typedef struct shoal_options {
     bool help, quiet, verbose, json;
 
     const char *prompt, *prompt_file, *prompt_ids; /* NULL: not given */
-    int32_t max_tokens;                            /* 0: not given */
+    bool chat;
+    shoal_text_list stop;
+    int32_t max_tokens; /* 0: not given */
     double temperature, top_p;
     int32_t top_k;
     uint64_t seed;
@@ -86,6 +89,7 @@ typedef enum shoal_option_kind {
     SHOAL_OPTION_NUMBER, /* double in [min, max] */
     SHOAL_OPTION_CHOICE, /* int32_t, index into `value` ("f32|fast") */
     SHOAL_OPTION_FAULT,  /* shoal_fault */
+    SHOAL_OPTION_LIST,   /* shoal_text_list: may be given several times, never empty */
 } shoal_option_kind;
 
 typedef struct shoal_option {

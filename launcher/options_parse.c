@@ -241,6 +241,16 @@ static shoal_status store(shoal_options *options, const shoal_option *o, const c
         *(int32_t *)field = index;
         return SHOAL_OK;
     }
+    case SHOAL_OPTION_LIST: {
+        shoal_text_list *list = field;
+        if (value[0] == '\0' || list->n == SHOAL_TEXT_LIST_MAX)
+            return shoal_fail(log, SHOAL_USAGE, "--%s: found %s, wanted %s", o->name,
+                              value[0] == '\0' ? "an empty text" : "too many of them",
+                              value[0] == '\0' ? "one that is not" : "at most 16");
+        list->text[list->n] = value;
+        list->n_bytes[list->n++] = strlen(value);
+        return SHOAL_OK;
+    }
     case SHOAL_OPTION_FAULT:
         if (!parse_fault((shoal_fault *)field, value))
             return shoal_fail(log, SHOAL_USAGE, "--%s: found '%s', wanted %s", o->name, value,

@@ -55,6 +55,49 @@ START_TEST(what_is_left_out_is_the_default)
 }
 END_TEST
 
+START_TEST(messages_and_stop_strings)
+{
+    shoal_batch_line line;
+    shoal_log log;
+    ck_assert_int_eq(parse(&line, &log,
+                           "{\"id\":\"a\",\"messages\":[{\"role\":\"system\",\"content\":\"s\"},"
+                           "{\"role\":\"user\",\"content\":\"h\\u0000i\",\"name\":null}],"
+                           "\"stop\":[\"\\n\",\"\\n\\n\"]}"),
+                     SHOAL_OK);
+    ck_assert_uint_eq(line.n_message, 2);
+    ck_assert_str_eq(line.messages[0].role, "system");
+    ck_assert_str_eq(line.messages[0].content, "s");
+    ck_assert_str_eq(line.messages[1].role, "user");
+    ck_assert_uint_eq(line.messages[1].n_bytes, 3);
+    ck_assert_int_eq(memcmp(line.messages[1].content, "h\0i", 3), 0);
+    ck_assert_uint_eq(line.stop.n, 2);
+    ck_assert_str_eq(line.stop.text[1], "\n\n");
+    ck_assert_ptr_null(line.unknown_key);
+    shoal_batch_line_close(&line);
+    shoal_batch_defaults with_stop = defaults;
+    with_stop.stop = (shoal_text_list){.text = {"END"}, .n_bytes = {3}, .n = 1};
+    static const struct {
+        const char *text;
+        size_t n;
+        const char *first;
+    } cases[] = {
+        {"{\"id\":1,\"prompt\":\"x\"}", 1, "END"},
+        {"{\"id\":1,\"prompt\":\"x\",\"stop\":null}", 1, "END"},
+        {"{\"id\":1,\"prompt\":\"x\",\"stop\":\"own\"}", 1, "own"},
+        {"{\"id\":1,\"prompt\":\"x\",\"stop\":[]}", 0, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ck_assert_int_eq(shoal_batch_line_parse(&line, cases[i].text, strlen(cases[i].text), 1,
+                                                &with_stop, &log),
+                         SHOAL_OK);
+        ck_assert_uint_eq(line.stop.n, cases[i].n);
+        if (cases[i].n > 0)
+            ck_assert_str_eq(line.stop.text[0], cases[i].first);
+        shoal_batch_line_close(&line);
+    }
+}
+END_TEST
+
 START_TEST(bad_lines_still_have_an_id)
 {
     static const struct {
@@ -75,8 +118,24 @@ START_TEST(bad_lines_still_have_an_id)
         {"{\"id\":\"a\",\"prompt_ids\":[1.0]}", "\"a\"", "token id"},
         {"{\"id\":\"a\",\"prompt_ids\":[4294967297]}", "\"a\"", "token id"},
         {"{\"id\":\"a\",\"prompt_ids\":\"1,2\"}", "\"a\"", "array"},
-        {"{\"id\":\"a\",\"messages\":[]}", "\"a\"", "chat templates"},
-        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":[\"y\"]}", "\"a\"", "stop"},
+        {"{\"id\":\"a\",\"messages\":[]}", "\"a\"", "at least one message"},
+        {"{\"id\":\"a\",\"messages\":{}}", "\"a\"", "at least one message"},
+        {"{\"id\":\"a\",\"messages\":[1]}", "\"a\"", "messages[0]"},
+        {"{\"id\":\"a\",\"messages\":[{\"role\":\"user\"}]}", "\"a\"", "messages[0]"},
+        {"{\"id\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "\"a\"",
+         "messages[0]"},
+        {"{\"id\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":\"\",\"tool\":1}]}", "\"a\"",
+         "'tool'"},
+        {"{\"id\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":\"\"}],\"prompt\":\"x\"}",
+         "\"a\"", "exactly one"},
+        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":[\"y\",\"\"]}", "\"a\"", "stop"},
+        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":\"\"}", "\"a\"", "stop"},
+        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":[1]}", "\"a\"", "stop"},
+        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":{}}", "\"a\"", "stop"},
+        {"{\"id\":\"a\",\"prompt\":\"x\",\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\","
+         "\"9\","
+         "\"a\",\"b\",\"c\",\"d\",\"e\",\"f\",\"g\",\"h\"]}",
+         "\"a\"", "at most 16"},
         {"{\"id\":\"a\",\"prompt\":\"x\",\"max_tokens\":0}", "\"a\"", "max_tokens"},
         {"{\"id\":\"a\",\"prompt\":\"x\",\"max_tokens\":\"9\"}", "\"a\"", "max_tokens"},
         {"{\"id\":\"a\",\"prompt\":\"x\",\"top_k\":-1}", "\"a\"", "top_k"},
@@ -157,6 +216,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, takes_a_line_with_everything);
     SHOAL_TEST(suite, what_is_left_out_is_the_default);
+    SHOAL_TEST(suite, messages_and_stop_strings);
     SHOAL_TEST(suite, bad_lines_still_have_an_id);
     SHOAL_TEST(suite, names_a_key_that_it_does_not_know);
     SHOAL_TEST(suite, seeds_differ_by_id_and_by_seed);

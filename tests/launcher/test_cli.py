@@ -23,7 +23,7 @@ class CommandLine(ShoalTest):
             run = self.expect(shoal(command, "--help"), OK)
             self.assertIn(f"usage: shoal {command} MODEL", run.out)
             self.assertIn("--help", run.out)
-            for not_built in ("--chat", "--stop", "--cache", "--trace", "--device"):
+            for not_built in ("--cache", "--trace", "--device"):
                 self.assertNotIn(not_built, run.out)
 
     def test_version(self):
@@ -45,7 +45,9 @@ class CommandLine(ShoalTest):
             (["generate"], "no MODEL"),
             (["generate", DEMO], "exactly one of"),
             (["generate", DEMO, "--prompt", "a", "--prompt-ids", "1"], "exactly one of"),
-            (["generate", DEMO, "--prompt", "a", "--chat"], "unknown option"),
+            (["generate", DEMO, "--prompt-ids", "1", "--chat"], "--prompt-ids"),
+            (["batch", DEMO, "--chat"], "unknown option"),
+            (["generate", DEMO, "--prompt", "a", "--stop", ""], "empty"),
             (["generate", DEMO, "--prompt", "a", "--weights", "q4"], "native"),
             (["generate", DEMO, "--prompt", "a", "--max-tokens", "0"], "--max-tokens"),
             (["generate", DEMO, "--prompt", "a", "--kernels", "mmx"], "mmx"),
