@@ -131,6 +131,8 @@ static int compare_name(const void *a, const void *b)
 
 shoal_status shoal__checkpoint_sort(shoal_checkpoint *c)
 {
+    if (c->n_tensor == 0)
+        return SHOAL_OK;
     qsort(c->tensor, (size_t)c->n_tensor, sizeof *c->tensor, compare_name);
     for (int64_t i = 1; i < c->n_tensor; i++)
         if (strcmp(c->tensor[i - 1].name, c->tensor[i].name) == 0)
