@@ -8,6 +8,7 @@
 enum {
     BLOCK = SHOAL_FP8_BLOCK, /* columns decoded at a time: 8 KiB of f32, half of an L1 */
     GROUP = 32,              /* tokens that use a decoded block */
+    AHEAD = 2048,            /* bytes: a single stream of weights is asked for this early */
     CHAINS = 4,              /* sums of a register's width that hide the latency of fma */
 };
 
@@ -72,6 +73,8 @@ SHOAL_INLINE void mac_packed(float (*sum)[SHOAL_BAND], const unsigned char *w, s
 #pragma GCC unroll 4
         for (int32_t b = 0; b < n_band; b++) {
             const unsigned char *at = w + (size_t)b * band_bytes + (size_t)k * SHOAL_BAND * bytes;
+            if (n_band == 1)
+                __builtin_prefetch(at + AHEAD);
 #pragma GCC unroll 4
             for (int32_t p = 0; p < SHOAL_PARTS; p++) {
                 shoal__vec v = shoal__decode(codec, at + (size_t)(p * SHOAL_LANES) * bytes);
@@ -168,6 +171,24 @@ SHOAL_INLINE void few_tokens(const few *f, int32_t band, int32_t band1, const sh
     }
 }
 
+#define FEW_OF(name, format, codec)                                                                \
+    static void name(const few *f, int32_t band0, int32_t band1)                                   \
+    {                                                                                              \
+        few_tokens(f, band0, band1, format, codec);                                                \
+    }
+FEW_OF(few_f32, SHOAL_FORMAT_F32, SHOAL__F32)
+FEW_OF(few_f16, SHOAL_FORMAT_F16, SHOAL__F16)
+FEW_OF(few_bf16, SHOAL_FORMAT_BF16, SHOAL__BF16)
+FEW_OF(few_fp8, SHOAL_FORMAT_FP8_BLOCK, SHOAL__E4M3)
+FEW_OF(few_mxfp4, SHOAL_FORMAT_MXFP4, SHOAL__E2M1_LOW) /* and _HIGH */
+
+/* Functions of their own, as one of all would have too many loops to hold each in registers. */
+static void (*const few_of[SHOAL_N_FORMAT])(const few *f, int32_t band0, int32_t band1) = {
+    [SHOAL_FORMAT_F32] = few_f32,     [SHOAL_FORMAT_F16] = few_f16,
+    [SHOAL_FORMAT_BF16] = few_bf16,   [SHOAL_FORMAT_FP8_BLOCK] = few_fp8,
+    [SHOAL_FORMAT_MXFP4] = few_mxfp4,
+};
+
 static void decode_block(float *tile, const unsigned char *w, int32_t n, const shoal__codec codec)
 {
     for (int32_t i = 0; i < n * SHOAL_BAND; i += SHOAL_LANES)
@@ -202,6 +223,14 @@ static const float *block_at(float *tile, const shoal_matrix *w, int32_t band, i
     return tile;
 }
 
+/* Into the L2: the next block while this one is used for all tokens. What lies behind the last
+ * block is usually the next band. */
+static void prefetch(const unsigned char *w, size_t n_bytes)
+{
+    for (size_t i = 0; i < n_bytes; i += 64)
+        __builtin_prefetch(w + i, 0, 2);
+}
+
 /* One band for at most GROUP tokens, into acc [n_token][16]. */
 static void band_sums(float acc[GROUP][SHOAL_BAND], const shoal_matrix *w, int32_t band,
                       const float *x, int64_t ld_x, int32_t n_token)
@@ -212,9 +241,11 @@ static void band_sums(float acc[GROUP][SHOAL_BAND], const shoal_matrix *w, int32
     memset(acc, 0, acc_bytes);
     int32_t group = scale_group(w->format);
     int32_t block = group > 0 ? group : BLOCK;
+    size_t block_bytes = (size_t)(band_at(w, 0, block, w->format) - band_at(w, 0, 0, w->format));
     for (int32_t c0 = 0; c0 < w->n_col; c0 += block) {
         int32_t n = w->n_col - c0 < block ? w->n_col - c0 : block;
         const float *weights = block_at(tile, w, band, c0, n);
+        prefetch(band_at(w, band, c0, w->format) + block_bytes, block_bytes);
         if (group == 0) {
             shoal__mac(acc[0], SHOAL_BAND, x + c0, ld_x, weights, SHOAL_BAND, n, n_token);
             continue;
@@ -253,23 +284,5 @@ void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t ban
     few f = {.y = y, .ld_y = ld_y, .w = w, .n_token = n_token};
     for (int32_t t = 0; t < 8; t++)
         f.x[t] = x + (t < n_token ? t : n_token - 1) * ld_x;
-    switch (w->format) {
-    case SHOAL_FORMAT_F32:
-        few_tokens(&f, band0, band1, SHOAL_FORMAT_F32, SHOAL__F32);
-        break;
-    case SHOAL_FORMAT_F16:
-        few_tokens(&f, band0, band1, SHOAL_FORMAT_F16, SHOAL__F16);
-        break;
-    case SHOAL_FORMAT_BF16:
-        few_tokens(&f, band0, band1, SHOAL_FORMAT_BF16, SHOAL__BF16);
-        break;
-    case SHOAL_FORMAT_FP8_BLOCK:
-        few_tokens(&f, band0, band1, SHOAL_FORMAT_FP8_BLOCK, SHOAL__E4M3);
-        break;
-    case SHOAL_FORMAT_MXFP4: /* two codecs, chosen inside */
-        few_tokens(&f, band0, band1, SHOAL_FORMAT_MXFP4, SHOAL__E2M1_LOW);
-        break;
-    case SHOAL_N_FORMAT:
-        break;
-    }
+    few_of[w->format](&f, band0, band1);
 }
