@@ -86,6 +86,9 @@ START_TEST(most_rows)
     config.want_rows = true;
     config.prefill_chunk = 5;
     ck_assert_int_eq(shoal_engine_logit_max(&config), 6 + 5);
+    config.drafts = (shoal_drafts){.kind = SHOAL_DRAFT_MTP, .n_token = 3};
+    ck_assert_int_eq(shoal_engine_token_max(&config), 5 + 6 * 4);
+    ck_assert_int_eq(shoal_engine_logit_max(&config), 6 * 4 + 5);
 }
 END_TEST
 
@@ -110,6 +113,22 @@ START_TEST(absurd_configs)
     ck_assert_int_eq(shoal__limits_check(&bad, 2, &log), SHOAL_USAGE);
     bad = good;
     bad.n_sequence = INT32_MAX;
+    ck_assert_int_eq(shoal__limits_check(&bad, 2, &log), SHOAL_USAGE);
+    static const struct {
+        shoal_drafts drafts;
+        shoal_status wanted;
+    } drafts[] = {
+        {{SHOAL_DRAFT_MTP, 1}, SHOAL_OK},       {{SHOAL_DRAFT_NGRAM, 16}, SHOAL_OK},
+        {{SHOAL_DRAFT_MTP, 0}, SHOAL_USAGE},    {{SHOAL_DRAFT_NGRAM, 17}, SHOAL_USAGE},
+        {{SHOAL_DRAFT_NGRAM, -1}, SHOAL_USAGE}, {{SHOAL_DRAFT_NONE, 1}, SHOAL_USAGE},
+    };
+    for (size_t i = 0; i < sizeof(drafts) / sizeof(drafts[0]); i++) {
+        bad = good;
+        bad.drafts = drafts[i].drafts;
+        ck_assert_int_eq(shoal__limits_check(&bad, 2, &log), drafts[i].wanted);
+    }
+    bad.n_sequence = SHOAL_ENGINE_ROWS_MAX; /* as many by 17 rows each */
+    bad.drafts = (shoal_drafts){.kind = SHOAL_DRAFT_NGRAM, .n_token = 16};
     ck_assert_int_eq(shoal__limits_check(&bad, 2, &log), SHOAL_USAGE);
 }
 END_TEST
