@@ -1,12 +1,14 @@
 #include "launcher/chat_prompt.h"
 
+#include "launcher/model_text.h"
+
 #include <stdlib.h>
 #include <time.h>
 
 shoal_status shoal_chat_need(shoal_chat **chat, const shoal_session *s)
 {
     SHOAL_TRY(shoal_session_need_tokenizer(s));
-    return *chat != NULL ? SHOAL_OK : shoal_chat_open(chat, s->options.model, s->log);
+    return *chat != NULL ? SHOAL_OK : shoal_model_text_chat(chat, s->checkpoint, s->log);
 }
 
 static shoal_chat_date today(void)

@@ -1,6 +1,7 @@
 /* shoal tokenize: text to ids and back, line by line. */
 #include "launcher/bootstrap.h"
 #include "launcher/command.h"
+#include "launcher/model_text.h"
 #include "launcher/report.h"
 #include "runtime/text/tokenizer.h"
 
@@ -68,6 +69,18 @@ static shoal_status answer_line(shoal_tokenizer *tokenizer, const shoal_options 
     return status == SHOAL_OK ? shoal_print_json(answer, log) : status;
 }
 
+static shoal_status open_tokenizer(shoal_tokenizer **tokenizer, const char *model, shoal_log *log)
+{
+    shoal_checkpoint *checkpoint;
+    *tokenizer = NULL;
+    SHOAL_TRY(shoal_checkpoint_open(&checkpoint, model, false, log));
+    shoal_status status = shoal_model_text_tokenizer(tokenizer, checkpoint, log);
+    shoal_checkpoint_close(checkpoint);
+    if (status == SHOAL_OK && *tokenizer == NULL)
+        status = shoal_fail(log, SHOAL_NO_INPUT, "%s has no tokenizer", model);
+    return status;
+}
+
 shoal_status shoal_cmd_tokenize(const shoal_options *options,
                                 const volatile sig_atomic_t *interrupted, shoal_log *log)
 {
@@ -77,7 +90,7 @@ shoal_status shoal_cmd_tokenize(const shoal_options *options,
     if (shoal_bootstrap_environment_rank() > 0)
         return SHOAL_OK;
     shoal_tokenizer *tokenizer;
-    SHOAL_TRY(shoal_tokenizer_open(&tokenizer, options->model, log));
+    SHOAL_TRY(open_tokenizer(&tokenizer, options->model, log));
     char *line = NULL;
     size_t n_max = 0;
     int64_t number = 0;

@@ -1,6 +1,7 @@
 #include "launcher/session.h"
 
 #include "launcher/agreement.h"
+#include "launcher/model_text.h"
 #include "launcher/progress.h"
 #include "launcher/report.h"
 #include "runtime/base/clock.h"
@@ -98,16 +99,6 @@ static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *
     return SHOAL_OK;
 }
 
-static shoal_status open_tokenizer(shoal_session *s)
-{
-    char path[4096];
-    if (snprintf(path, sizeof path, "%s/tokenizer.json", s->options.model) >= (int)sizeof path)
-        return shoal_fail(s->log, SHOAL_USAGE, "the path of MODEL is too long");
-    if (access(path, F_OK) != 0)
-        return SHOAL_OK;
-    return shoal_tokenizer_open(&s->tokenizer, s->options.model, s->log);
-}
-
 static bool drafts_by_mtp(const shoal_session *s)
 {
     return s->engine_config.drafts.kind == SHOAL_DRAFT_MTP;
@@ -165,7 +156,7 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     SHOAL_TRY(shoal_comm_poll(s->comm));
     if (s->rank != 0)
         return SHOAL_OK;
-    SHOAL_TRY(open_tokenizer(s));
+    SHOAL_TRY(shoal_model_text_tokenizer(&s->tokenizer, s->checkpoint, s->log));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     return plan->prepare != NULL ? plan->prepare(s, plan->arg) : SHOAL_OK;
 }

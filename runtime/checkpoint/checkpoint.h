@@ -45,8 +45,8 @@ const shoal_json *
 shoal_checkpoint_generation_config(const shoal_checkpoint *c); /* NULL if there is none */
 
 /* A GGUF's tokenizer as tokenizer.json and tokenizer_config.json (with the chat template) would
- * describe it: new documents, the caller's to close. NULL for a folder, which has the files.
- * Errors: BAD_DATA (no tokenizer in the metadata, a kind that is not supported: it is named). */
+ * describe it: new documents, the caller's to close. NULL for a folder, which has the files, and
+ * for a GGUF without a tokenizer. Errors: BAD_DATA (a kind that is not supported: it is named). */
 shoal_status shoal_checkpoint_tokenizer(const shoal_checkpoint *c, shoal_json **tokenizer,
                                         shoal_json **config);
 

@@ -38,13 +38,15 @@ static const pre_tokenizer pre_tokenizers[] = {
      false},
     {"deepseek-llm",
      {"[\\r\\n]",
-      "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-"
+      "\\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-"
+      "ᲺᲽ-"
       "Ჿᴀ-"
       "ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-"
       "ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲲⳳꙀ-ꙭꚀ-"
       "ꚛꜢ-"
       "ꝯꝱ-"
-      "ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-"
+      "ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-"
+      "𑣟𞤀-"
       "𞥃]"
       "+",
       "\\s?[!-/:-~！-／：-～‘-‟　-。]+", "[一-龥ࠀ-一가-퟿]+", "\\p{N}+"},
@@ -369,6 +371,9 @@ static shoal_status build(builder *b)
 shoal_status shoal__gguf_tokenizer(shoal_json **tokenizer, shoal_json **config,
                                    const shoal__gguf *metadata, const char *path, shoal_log *log)
 {
+    *tokenizer = *config = NULL;
+    if (shoal__gguf_find(metadata, "tokenizer.ggml.model") == NULL)
+        return SHOAL_OK;
     builder b = {.metadata = metadata,
                  .path = path,
                  .log = log,

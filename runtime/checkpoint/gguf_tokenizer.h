@@ -6,7 +6,8 @@
 
 #include "runtime/checkpoint/gguf.h"
 
-/* New documents, the caller's to close. Errors: BAD_DATA naming path and key, NO_MEMORY. */
+/* New documents, the caller's to close; NULL if the metadata has no tokenizer. Errors: BAD_DATA
+ * naming path and key, NO_MEMORY. */
 shoal_status shoal__gguf_tokenizer(shoal_json **tokenizer, shoal_json **config,
                                    const shoal__gguf *metadata, const char *path, shoal_log *log);
 

@@ -24,6 +24,13 @@ static shoal_status read_parts(shoal_tokenizer *t, const shoal_json *doc, const 
     return shoal__detokenizer_prepare(&t->detokenizer, &t->vocab, r->log);
 }
 
+static shoal_status read_document(shoal_tokenizer *t, const shoal_json *doc, const char *name,
+                                  shoal_log *log)
+{
+    shoal__reader reader = {name, log};
+    return read_parts(t, doc, &reader);
+}
+
 static shoal_status read_folder(shoal_tokenizer *t, const char *folder, shoal_log *log)
 {
     char path[PATH_MAX];
@@ -32,25 +39,49 @@ static shoal_status read_folder(shoal_tokenizer *t, const char *folder, shoal_lo
         return shoal_fail(log, SHOAL_NO_INPUT, "the folder name of the tokenizer is too long");
     shoal_json *doc;
     SHOAL_TRY(shoal_json_read_file(&doc, path, log));
-    shoal__reader reader = {path, log};
-    shoal_status status = read_parts(t, doc, &reader);
+    shoal_status status = read_document(t, doc, path, log);
     shoal_json_close(doc);
     SHOAL_TRY(status);
     return shoal__read_special_ids(t, folder, log);
 }
 
-shoal_status shoal_tokenizer_open(shoal_tokenizer **tokenizer, const char *folder, shoal_log *log)
+static shoal_status new_tokenizer(shoal_tokenizer **tokenizer, const char *name, shoal_log *log)
 {
-    shoal_tokenizer *t = calloc(1, sizeof *t);
-    if (t == NULL)
-        return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory for a tokenizer", folder);
-    t->bos_id = -1;
-    shoal_status status = read_folder(t, folder, log);
+    *tokenizer = calloc(1, sizeof **tokenizer);
+    if (*tokenizer == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory for a tokenizer", name);
+    (*tokenizer)->bos_id = -1;
+    return SHOAL_OK;
+}
+
+/* *tokenizer = t, or t is closed. */
+static shoal_status finish_open(shoal_tokenizer **tokenizer, shoal_tokenizer *t,
+                                shoal_status status)
+{
     if (status == SHOAL_OK)
         *tokenizer = t;
     else
         shoal_tokenizer_close(t);
     return status;
+}
+
+shoal_status shoal_tokenizer_open(shoal_tokenizer **tokenizer, const char *folder, shoal_log *log)
+{
+    shoal_tokenizer *t;
+    SHOAL_TRY(new_tokenizer(&t, folder, log));
+    return finish_open(tokenizer, t, read_folder(t, folder, log));
+}
+
+shoal_status shoal_tokenizer_open_documents(shoal_tokenizer **tokenizer, const shoal_json *document,
+                                            const shoal_json *config, const char *name,
+                                            shoal_log *log)
+{
+    shoal_tokenizer *t;
+    SHOAL_TRY(new_tokenizer(&t, name, log));
+    shoal_status status = read_document(t, document, name, log);
+    if (status == SHOAL_OK && config != NULL)
+        status = shoal__read_tokenizer_config(t, config, name, log);
+    return finish_open(tokenizer, t, status);
 }
 
 void shoal_tokenizer_close(shoal_tokenizer *t)

@@ -13,7 +13,7 @@
 #ifndef SHOAL_TEXT_TOKENIZER_H
 #define SHOAL_TEXT_TOKENIZER_H
 
-#include "runtime/base/log.h"
+#include "runtime/base/json.h"
 
 #include <stddef.h>
 
@@ -24,6 +24,12 @@ typedef struct shoal_tokenizer shoal_tokenizer;
  * tokenizer.json), BAD_DATA (malformed or unsupported: names the file, the place, what was found
  * and what is supported), NO_MEMORY, IO. */
 shoal_status shoal_tokenizer_open(shoal_tokenizer **tokenizer, const char *folder, shoal_log *log);
+/* The same from documents that came from elsewhere (the metadata of a GGUF): tokenizer.json and
+ * tokenizer_config.json, which may be NULL. `name` is where from, for messages. Nothing is kept of
+ * the arguments. Errors: as above. */
+shoal_status shoal_tokenizer_open_documents(shoal_tokenizer **tokenizer, const shoal_json *document,
+                                            const shoal_json *config, const char *name,
+                                            shoal_log *log);
 void shoal_tokenizer_close(shoal_tokenizer *tokenizer); /* accepts NULL */
 
 /* ids of text: *ids is [*n], malloc'ed, the caller's to free (never NULL on success). Added tokens

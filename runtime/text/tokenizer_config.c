@@ -67,6 +67,13 @@ static shoal_status read_tokenizer_config(shoal_tokenizer *t, const shoal_json *
     return SHOAL_OK;
 }
 
+shoal_status shoal__read_tokenizer_config(shoal_tokenizer *t, const shoal_json *config,
+                                          const char *name, shoal_log *log)
+{
+    shoal__reader reader = {name, log};
+    return read_tokenizer_config(t, config, &reader);
+}
+
 /* eos_token_id: one id or a list. */
 static shoal_status read_eos_ids(bool *found, shoal_tokenizer *t, const shoal_json *config,
                                  const shoal__reader *r)

@@ -65,6 +65,10 @@ shoal_status shoal__read_post_processor(shoal_tokenizer *t, const shoal_json *do
 /* What lies beside tokenizer.json: bos, eos and whether prompts begin with BOS. */
 shoal_status shoal__read_special_ids(shoal_tokenizer *t, const char *folder, shoal_log *log);
 
+/* bos_token, eos_token and add_bos_token of a tokenizer_config.json document. */
+shoal_status shoal__read_tokenizer_config(shoal_tokenizer *t, const shoal_json *config,
+                                          const char *name, shoal_log *log);
+
 /* A member that may be absent or null (then `otherwise`) but not of another type. */
 shoal_status shoal__read_bool(bool *value, const shoal_json *object, const char *key,
                               bool otherwise, const char *place, const shoal__reader *r);

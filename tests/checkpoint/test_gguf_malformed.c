@@ -677,8 +677,6 @@ START_TEST(test_tokenizers_refused)
 {
     fixture f;
     fixture_open(&f);
-    tokenizer_pairs(NULL, NULL);
-    refuse_tokenizer(&f, "tokenizer.ggml.model is \"(missing)\"; supported are gpt2 and llama");
     tokenizer_pairs("bert", NULL);
     refuse_tokenizer(&f, "tokenizer.ggml.model is \"bert\"");
     tokenizer_pairs("gpt2", "qwen2");
