@@ -1,5 +1,6 @@
 #include "runtime/checkpoint/gguf_names.h"
 
+#include "runtime/checkpoint/gguf_arch.h"
 #include "runtime/checkpoint/safetensors.h"
 
 #include <stdlib.h>
@@ -7,87 +8,6 @@
 
 #define MAX_EXPERT 65536
 #define MAX_BLOCK  65536
-
-/* -- what the names are -- */
-
-typedef struct name_pair {
-    const char *gguf, *hf;
-} name_pair;
-
-static const name_pair model_names[] = {
-    {"token_embd.weight", "model.embed_tokens.weight"},
-    {"output_norm.weight", "model.norm.weight"},
-    {"output.weight", "lm_head.weight"},
-};
-
-/* Behind "blk.N." and "model.layers.N."; ".weight" or ".bias" follows in both. */
-static const name_pair layer_names[] = {
-    {"attn_norm", "input_layernorm"},
-    {"ffn_norm", "post_attention_layernorm"},
-    {"post_attention_norm", "post_attention_layernorm"},
-    {"attn_q", "self_attn.q_proj"},
-    {"attn_k", "self_attn.k_proj"},
-    {"attn_v", "self_attn.v_proj"},
-    {"attn_output", "self_attn.o_proj"},
-    {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"},
-    {"attn_q_a", "self_attn.q_a_proj"},
-    {"attn_q_b", "self_attn.q_b_proj"},
-    {"attn_q_a_norm", "self_attn.q_a_layernorm"},
-    {"attn_kv_a_mqa", "self_attn.kv_a_proj_with_mqa"},
-    {"attn_kv_a_norm", "self_attn.kv_a_layernorm"},
-    {"attn_kv_b", "self_attn.kv_b_proj"},
-    {"ffn_gate", "mlp.gate_proj"},
-    {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},
-    {"ffn_gate_inp_shexp", "mlp.shared_expert_gate"},
-    {"nextn.eh_proj", "eh_proj"},
-    {"nextn.enorm", "enorm"},
-    {"nextn.hnorm", "hnorm"},
-    {"nextn.embed_tokens", "embed_tokens"},
-    {"nextn.shared_head_norm", "shared_head.norm"},
-    {"nextn.shared_head_head", "shared_head.head"},
-};
-
-/* Without ".weight" or ".bias" of Hugging Face. */
-static const name_pair bare_names[] = {
-    {"attn_sinks.weight", "self_attn.sinks"},
-    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
-    {"exp_probs_b.weight", "mlp.gate.e_score_correction_bias"},
-    {"exp_probs_b", "mlp.gate.e_score_correction_bias"},
-};
-
-/* What differs between architectures. Of experts: a pattern for the expert's number, or a fused
- * tensor of that name, of which up is the second part. */
-typedef struct arch_names {
-    const char *gguf;
-    const char *router;
-    const char *gate, *up, *down;
-    const char *weight_suffix, *bias_suffix; /* of the experts */
-    const char *shared;                      /* of shared experts; NULL: none */
-    shoal__view_kind fused;                  /* if up is NULL */
-    bool paired_rows;                        /* of q and k */
-} arch_names;
-
-#define EACH                                                                                       \
-    "mlp.experts.%d.gate_proj", "mlp.experts.%d.up_proj", "mlp.experts.%d.down_proj", ".weight",   \
-        ".bias"
-#define FUSED SHOAL__VIEW_INTERLEAVED
-
-static const arch_names archs[] = {
-    {"qwen3moe", "mlp.gate", EACH, NULL, FUSED, false},
-    {"qwen2moe", "mlp.gate", EACH, "mlp.shared_expert", FUSED, false},
-    {"deepseek2", "mlp.gate", EACH, "mlp.shared_experts", FUSED, false},
-    {"glm4moe", "mlp.gate", EACH, "mlp.shared_experts", FUSED, false},
-    {"olmoe", "mlp.gate", EACH, NULL, FUSED, false},
-    {"llama", "block_sparse_moe.gate", "block_sparse_moe.experts.%d.w1",
-     "block_sparse_moe.experts.%d.w3", "block_sparse_moe.experts.%d.w2", ".weight", ".bias", NULL,
-     FUSED, true},
-    {"gpt-oss", "mlp.router", "mlp.experts.gate_up_proj", NULL, "mlp.experts.down_proj", "",
-     "_bias", NULL, SHOAL__VIEW_INTERLEAVED, false},
-    {"granitemoe", "block_sparse_moe.router.layer", "block_sparse_moe.input_linear", NULL,
-     "block_sparse_moe.output_linear", ".weight", ".bias", "shared_mlp", SHOAL__VIEW_HALVES, true},
-};
 
 void shoal__gguf_architecture(char *text, size_t n_text, const shoal__gguf *metadata)
 {
@@ -114,7 +34,7 @@ typedef struct builder {
     const shoal_tensor_info *stored; /* [n_stored] */
     int64_t n_stored;
     const shoal__gguf *metadata;
-    const arch_names *arch; /* NULL: an architecture without names */
+    const shoal__arch_names *arch; /* NULL: an architecture without names */
     const char *path;
     shoal_log *log;
 } builder;
@@ -281,7 +201,7 @@ static int mlp_part(const char *base, const char *tail)
 static shoal_status add_expert_tensor(builder *b, const shoal_tensor_info *t, int part,
                                       int32_t layer, const char *prefix)
 {
-    const arch_names *a = b->arch;
+    const shoal__arch_names *a = b->arch;
     bool bias = strcmp(t->name + strlen(t->name) - 5, ".bias") == 0;
     const char *suffix = bias ? a->bias_suffix : a->weight_suffix;
     const char *pattern = part == 0 ? a->gate : part == 1 ? a->up : a->down;
@@ -331,7 +251,7 @@ static int old_expert(char *base)
 static shoal_status add_old_expert(builder *b, const shoal_tensor_info *t, int part, int expert,
                                    const char *prefix)
 {
-    const arch_names *a = b->arch;
+    const shoal__arch_names *a = b->arch;
     const char *pattern = part == 0 ? a->gate : part == 1 ? a->up : a->down;
     const char *number = pattern != NULL ? strstr(pattern, "%d") : NULL;
     if (number == NULL)
@@ -346,10 +266,8 @@ static shoal_status add_named(builder *b, const shoal_tensor_info *t, const char
                               const char *prefix, const char *suffix)
 {
     char name[SHOAL_TENSOR_NAME_MAX_BYTES + 1];
-    const char *hf = strcmp(base, "ffn_gate_inp") == 0 ? b->arch->router : NULL;
-    for (size_t i = 0; hf == NULL && i < sizeof layer_names / sizeof layer_names[0]; i++)
-        if (strcmp(layer_names[i].gguf, base) == 0)
-            hf = layer_names[i].hf;
+    bool is_router = strcmp(base, "ffn_gate_inp") == 0;
+    const char *hf = is_router ? b->arch->router : shoal__gguf_layer_name(base);
     if (hf == NULL)
         return add(b, t, t->name);
     snprintf(name, sizeof name, "%s%s%s", prefix, hf, suffix);
@@ -382,20 +300,20 @@ static shoal_status add_stored(builder *b, const shoal_tensor_info *t)
 {
     const char *rest = NULL;
     int32_t layer = block_of(t->name, &rest);
-    for (size_t i = 0; layer < 0 && i < sizeof model_names / sizeof model_names[0]; i++)
-        if (strcmp(model_names[i].gguf, t->name) == 0)
-            return add(b, t, model_names[i].hf);
+    const char *hf = layer < 0 ? shoal__gguf_model_name(t->name) : NULL;
+    if (hf != NULL)
+        return add(b, t, hf);
     if (layer < 0 || b->arch == NULL)
         return add(b, t, t->name);
 
     char prefix[48];
     char name[SHOAL_TENSOR_NAME_MAX_BYTES + 1];
     snprintf(prefix, sizeof prefix, "model.layers.%d.", layer);
-    for (size_t i = 0; i < sizeof bare_names / sizeof bare_names[0]; i++)
-        if (strcmp(bare_names[i].gguf, rest) == 0) {
-            snprintf(name, sizeof name, "%s%s", prefix, bare_names[i].hf);
-            return add(b, t, name);
-        }
+    hf = shoal__gguf_bare_name(rest);
+    if (hf != NULL) {
+        snprintf(name, sizeof name, "%s%s", prefix, hf);
+        return add(b, t, name);
+    }
     char base[SHOAL_TENSOR_NAME_MAX_BYTES + 1];
     snprintf(base, sizeof base, "%s", rest);
     char *dot = strrchr(base, '.');
@@ -439,9 +357,7 @@ shoal_status shoal__gguf_names_open(shoal__gguf_names *names, const shoal_tensor
                  .log = log};
     char arch[64];
     shoal__gguf_architecture(arch, sizeof arch, metadata);
-    for (size_t i = 0; i < sizeof archs / sizeof archs[0]; i++)
-        if (strcmp(archs[i].gguf, arch) == 0)
-            b.arch = &archs[i];
+    b.arch = shoal__gguf_find_arch(arch);
     shoal_status status = SHOAL_OK;
     for (int64_t i = 0; i < n_stored && status == SHOAL_OK; i++)
         status = add_stored(&b, &stored[i]);

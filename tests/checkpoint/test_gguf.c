@@ -387,6 +387,12 @@ START_TEST(test_tokenizer_deepseek)
 }
 END_TEST
 
+START_TEST(test_tokenizer_gpt_oss)
+{
+    check_tokenizer("tests/tokenizers/gptoss", "gpt-4o");
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, test_own_bytes);
@@ -399,6 +405,7 @@ static void add_tests(Suite *suite)
     tcase_set_timeout(tokenizers, 0);
     tcase_add_test(tokenizers, test_tokenizer_qwen);
     tcase_add_test(tokenizers, test_tokenizer_deepseek);
+    tcase_add_test(tokenizers, test_tokenizer_gpt_oss);
     suite_add_tcase(suite, tokenizers);
 }
 
