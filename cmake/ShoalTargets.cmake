@@ -14,6 +14,9 @@ function(shoal_warnings target)
         -Wvla -Wpointer-arith -Wwrite-strings -Werror
         # rule 1: the same bits from every build. No contraction, no reassociation.
         -ffp-contract=off -fno-fast-math -fno-math-errno)
+    if(SHOAL_FUZZ)
+        target_compile_options(${target} PRIVATE -w) # the warnings are gcc's
+    endif()
     target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
     target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
     if(SHOAL_RED_ZONES)

@@ -155,7 +155,8 @@ static shoal_status parse_pairs(shoal__gguf *g, cursor *c, uint64_t n_pair)
     }
     if (c->short_of)
         return SHOAL_OK;
-    qsort(g->pair, (size_t)g->n_pair, sizeof *g->pair, shoal__gguf_compare_key);
+    if (g->n_pair > 0)
+        qsort(g->pair, (size_t)g->n_pair, sizeof *g->pair, shoal__gguf_compare_key);
     for (int64_t i = 1; i < g->n_pair; i++)
         if (shoal__gguf_compare_key(&g->pair[i - 1], &g->pair[i]) == 0)
             return shoal_fail(c->log, SHOAL_BAD_DATA, "%s: key %.*s occurs twice", c->path,
@@ -255,7 +256,8 @@ static int compare_offset(const void *a, const void *b)
 static shoal_status place(shoal__gguf *g, const cursor *c, uint64_t data_at)
 {
     uint64_t data_bytes = data_at < c->file_bytes ? c->file_bytes - data_at : 0;
-    qsort(g->tensor, (size_t)g->n_tensor, sizeof *g->tensor, compare_offset);
+    if (g->n_tensor > 0)
+        qsort(g->tensor, (size_t)g->n_tensor, sizeof *g->tensor, compare_offset);
     for (int64_t i = 0; i < g->n_tensor; i++) {
         shoal_tensor_info *t = &g->tensor[i];
         uint64_t end = i + 1 < g->n_tensor ? g->tensor[i + 1].offset : data_bytes;

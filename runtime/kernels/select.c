@@ -4,7 +4,7 @@
 #include <string.h>
 
 extern const shoal_kernels shoal__kernels_reference;
-#if defined(__x86_64__)
+#if defined(SHOAL_X86_VARIANTS)
 extern const shoal_kernels shoal__kernels_avx2;
 extern const shoal_kernels shoal__kernels_avx512;
 #endif
@@ -20,7 +20,7 @@ static bool always(void)
     return true;
 }
 
-#if defined(__x86_64__)
+#if defined(SHOAL_X86_VARIANTS)
 static bool has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -36,7 +36,7 @@ static bool has_avx512(void)
 
 /* Widest first. */
 static const variant variants[] = {
-#if defined(__x86_64__)
+#if defined(SHOAL_X86_VARIANTS)
     {"avx512", &shoal__kernels_avx512, has_avx512},
     {"avx2", &shoal__kernels_avx2, has_avx2},
 #endif
