@@ -17,5 +17,6 @@ shoal_command_fn shoal_cmd_perplexity;
 shoal_command_fn shoal_cmd_tokenize;
 shoal_command_fn shoal_cmd_inspect;
 shoal_command_fn shoal_cmd_bench;
+shoal_command_fn shoal_cmd_check;
 
 #endif

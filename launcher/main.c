@@ -49,6 +49,14 @@ static const command commands[] = {
      "      output head) * ranks with sequences + all experts * (1 - (1 - k/E)^B)\n"
      "  read_bandwidth_fraction = weight_bytes_per_step / B * decode_tok_per_s / 1e9 /\n"
      "      read_bandwidth_gb_per_s\n"},
+    {"check", SHOAL_COMMAND_CHECK, shoal_cmd_check, "prove that N ranks equal one",
+     "Rank 0 first runs the whole model alone on a few prompts, so it must have the memory for "
+     "it;\n"
+     "then all ranks run it together, all sequences at once. Every row of every layer is "
+     "compared:\n"
+     "to the bit, or with --combine reduced within 1e-4 of the row's largest value. Says equal\n"
+     "(exit code 0), or where it first differs: layer, token, expert, by how much (exit code "
+     "1).\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };

@@ -36,8 +36,8 @@
 static const shoal_option table[] = {
     TEXT("prompt", "T", SHOAL_COMMAND_GENERATE, prompt, "the prompt itself"),
     TEXT("prompt-file", "F", SHOAL_COMMAND_GENERATE, prompt_file, "read the prompt from a file"),
-    TEXT("prompt-ids", "1,2,3", SHOAL_COMMAND_GENERATE, prompt_ids,
-         "the prompt as token ids, nothing added"),
+    TEXT("prompt-ids", "1,2,3", SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_CHECK, prompt_ids,
+         "the prompt as token ids, nothing added (check: six short prompts)"),
     FLAG("chat", SHOAL_COMMAND_GENERATE, chat,
          "the prompt is a user's message, put into the chat format of MODEL"),
     NEED("input", "F", SHOAL_COMMAND_BATCH, input,
@@ -77,7 +77,7 @@ static const shoal_option table[] = {
          "rank counts to give the bytes of each rank for (1,2,4,8)"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
-             SHOAL_COMMAND_BENCH,
+             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK,
          json, "one JSON object on stdout"),
 
     CHOICE("math", "f32|fast", RUN, math,

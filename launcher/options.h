@@ -20,11 +20,12 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_TOKENIZE = 1 << 4,
     SHOAL_COMMAND_INSPECT = 1 << 5,
     SHOAL_COMMAND_BENCH = 1 << 6,
+    SHOAL_COMMAND_CHECK = 1 << 7,
 } shoal_command_bit;
 
 #define SHOAL_COMMANDS_THAT_RUN                                                                    \
     (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH | SHOAL_COMMAND_LOGITS |                         \
-     SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_BENCH)
+     SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK)
 
 /* Values of the options with a choice, in the order of their texts in the table. */
 typedef enum shoal_math { SHOAL_MATH_F32, SHOAL_MATH_FAST } shoal_math;
@@ -48,10 +49,9 @@ typedef enum shoal_draft_choice {
 typedef struct shoal_options {
     int32_t command; /* one shoal_command_bit */
     const char *model;
-    bool help, quiet, verbose, json;
+    bool help, quiet, verbose, json, chat;
 
     const char *prompt, *prompt_file, *prompt_ids; /* NULL: not given */
-    bool chat;
     shoal_text_list stop;
     int32_t max_tokens; /* 0: not given */
     double temperature, top_p;
@@ -62,9 +62,9 @@ typedef struct shoal_options {
     int32_t draft_tokens; /* 0: not given */
 
     const char *input, *output, *file, *ids;
+    const char *ranks; /* inspect: "1,2,4" or "1..8" */
     bool resume, special, decode;
     int32_t prompt_tokens, gen_tokens, repeat;
-    const char *ranks; /* inspect: "1,2,4" or "1..8" */
 
     int32_t math;      /* shoal_math */
     int32_t weights;   /* 0: native */

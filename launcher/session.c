@@ -180,6 +180,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         .progress_arg = progress,
     };
     SHOAL_TRY(shoal_engine_measure(&s->engine_bytes, &s->engine_config, &s->spec, s->rank, s->log));
+    s->model_config = config;
     return shoal_model_open(&s->model, &s->spec, s->checkpoint, &config, s->log);
 }
 
@@ -206,6 +207,8 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     SHOAL_TRY(shoal_agreement_check(s->comm, &mine, s->log));
     STAGE(s, "checking the weights", open_model(s, &progress));
     SHOAL_TRY(shoal_report_memory(s));
+    if (plan->before_load != NULL)
+        STAGE(s, "running the model on one rank", plan->before_load(s, plan->arg));
 
     shoal_progress_init(&progress, s->rank == 0, s->log);
     STAGE(s, "loading the weights", shoal_model_load(s->model));
@@ -243,7 +246,9 @@ static shoal_status run(shoal_rank_report **report, shoal_session *s,
                         const shoal_session_plan *plan)
 {
     SHOAL_TRY(open_session(s, plan));
-    if (s->rank == 0) {
+    if (plan->together != NULL) {
+        SHOAL_TRY(plan->together(s, plan->arg));
+    } else if (s->rank == 0) {
         SHOAL_TRY(plan->work(s, plan->arg));
         SHOAL_TRY(shoal_engine_stop(s->engine));
     } else {

@@ -29,6 +29,7 @@ typedef struct shoal_session {
     shoal_compute compute;
     shoal_placement placement;
     shoal_engine_config engine_config;
+    shoal_model_config model_config;
     shoal_model *model;
     shoal_engine *engine;
     uint64_t engine_bytes; /* of its own buffers, known before it is opened */
@@ -36,7 +37,8 @@ typedef struct shoal_session {
     double read_bandwidth_gb_per_s; /* bench, this rank */
 } shoal_session;
 
-/* What a command adds to the common way. Functions get `arg`; any but work may be NULL. */
+/* What a command adds to the common way. Functions get `arg`; any may be NULL but work or
+ * together. */
 typedef struct shoal_session_plan {
     void *arg;
     int32_t n_context;  /* default of --context; 0: the model's, at most 4096 */
@@ -46,10 +48,14 @@ typedef struct shoal_session_plan {
     /* Rank 0, with inputs open, before anything is loaded: read and check what will be worked on.
      */
     shoal_status (*prepare)(shoal_session *session, void *arg);
+    /* Every rank, when sizes are agreed and said, before weights are loaded. */
+    shoal_status (*before_load)(shoal_session *session, void *arg);
     /* Every rank, after loading. */
     shoal_status (*measure)(shoal_session *session, void *arg);
     /* Rank 0, with the engine. */
     shoal_status (*work)(shoal_session *session, void *arg);
+    /* Instead of work: every rank, collective, without the engine. */
+    shoal_status (*together)(shoal_session *session, void *arg);
     /* Rank 0, with everyone's figures [n_rank]. Its status is the command's, and leaves the way
      * out orderly: the work itself is done. */
     shoal_status (*finish)(shoal_session *session, void *arg, const shoal_rank_report *report);

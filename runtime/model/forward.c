@@ -66,6 +66,15 @@ static void head(shoal_forward_output *out, shoal_model *model, const shoal_forw
                                       (int64_t)in->n_logit * s->n_vocab);
 }
 
+/* Keep the residual stream of a layer, if it is asked for. */
+static void capture(float *hidden, const shoal_model *model, const shoal_forward_input *in,
+                    int32_t layer)
+{
+    size_t n = (size_t)in->n_token * (size_t)model->spec->n_embd;
+    if (hidden != NULL && n > 0)
+        memcpy(hidden + (size_t)layer * n, model->step.x, n * sizeof(float));
+}
+
 /* One decoder layer: step.x in and out. moe_layer: its number among the MoE layers, if it is one.
  */
 static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input *in, int32_t layer,
@@ -76,6 +85,8 @@ static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input 
     int64_t mark_us = shoal_clock_us();
     if (in->n_token > 0)
         shoal__attention(model, in, layer);
+    if (in->capture != NULL)
+        capture(in->capture->attention_hidden, model, in, layer);
     times->attention_us += shoal_clock_us() - mark_us;
     if (model->spec->is_moe[layer]) {
         SHOAL_TRY(shoal__moe(model, in, layer, moe_layer));
@@ -84,6 +95,8 @@ static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input 
         shoal__dense_mlp(model, layer, in->n_token);
         times->dense_us += shoal_clock_us() - mark_us;
     }
+    if (in->capture != NULL)
+        capture(in->capture->layer_hidden, model, in, layer);
     return model->poll_status; /* found between compute tiles */
 }
 

@@ -79,11 +79,14 @@ typedef struct shoal_chunk {
     int32_t n_row;
 } shoal_chunk;
 
-/* Routing of the step's rows, kept when asked for: [n_moe_layer, n_token, top_k]. Caller's memory.
- */
+/* What passes in the step's rows, kept when asked for, in the caller's memory: routing
+ * [n_moe_layer, n_token, top_k], and the residual stream behind each layer's attention and behind
+ * the layer, [n_layer, n_token, n_embd] each, or NULL. */
 typedef struct shoal_route_capture {
     int32_t *expert;
     float *weight;
+    float *attention_hidden;
+    float *layer_hidden;
 } shoal_route_capture;
 
 typedef struct shoal_forward_input {

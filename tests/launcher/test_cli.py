@@ -35,7 +35,7 @@ class CommandLine(ShoalTest):
         self.assertEqual(run.out, "")
 
     def test_what_is_not_built_is_unknown(self):
-        for command in ("probe", "plan", "launch", "stage", "check", "routes", "serve", "--frobnicate", ""):
+        for command in ("probe", "plan", "launch", "stage", "routes", "serve", "--frobnicate", ""):
             run = self.expect(shoal(command, DEMO), USAGE, "unknown command")
             self.assertEqual(len(run.errors()), 1, run)
         self.expect(shoal("generat", DEMO), USAGE, "did you mean generate?")
