@@ -49,7 +49,7 @@ bool shoal__gguf_int_at(int64_t *out, const shoal__gguf_value *value, uint64_t i
         *out = at[0];
         return true;
     case SHOAL__GGUF_I8:
-        *out = (int8_t)at[0];
+        *out = at[0] < 128 ? at[0] : at[0] - 256;
         return true;
     case SHOAL__GGUF_BOOL:
         *out = at[0] != 0;

@@ -40,7 +40,7 @@ static bool check_type(FILE *file, int i)
     ck_assert(shoal__is_float_dtype(types[i].dtype));
     shoal__to_f32(found, blocks, types[i].dtype, n);
     for (size_t k = 0; k < n; k++)
-        if (memcmp(&found[k], &wanted[k], sizeof found[k]) != 0)
+        if (found[k] != wanted[k] || signbit(found[k]) != signbit(wanted[k]))
             ck_abort_msg("%s: element %zu is %a, wanted %a", shoal_dtype_text(types[i].dtype), k,
                          (double)found[k], (double)wanted[k]);
     if (types[i].dtype == SHOAL_DTYPE_MXFP4) { /* in the layout of gpt-oss, the same but -0 */

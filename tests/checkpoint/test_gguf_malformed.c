@@ -450,19 +450,11 @@ END_TEST
 
 /* -- damaged -- */
 
-static const char *const tokens[] = {"<unk>",
-                                     "<s>",
-                                     "</s>",
-                                     "<0x0A>",
-                                     "\xe2\x96\x81",
-                                     "a",
-                                     "b",
-                                     "ab",
-                                     "\xe2\x96\x81"
-                                     "ab",
-                                     "\xe2\x96\x81"
-                                     "a",
-                                     "<extra>"};
+#define SPACE "\xe2\x96\x81" /* U+2581 */
+
+static const char space_a[] = SPACE "a", space_ab[] = SPACE "ab";
+static const char *const tokens[] = {"<unk>", "<s>", "</s>",   "<0x0A>", SPACE,    "a",
+                                     "b",     "ab",  space_ab, space_a,  "<extra>"};
 enum { N_TOKEN = sizeof tokens / sizeof tokens[0] };
 
 static void sentencepiece(void)
@@ -623,16 +615,12 @@ START_TEST(test_sentencepiece)
     sentencepiece();
     char *doc = NULL, *config = NULL;
     ck_assert_msg(tokenizer_of(&f, &doc, &config) == SHOAL_OK, "%s", f.log.error);
+    /* best score first: ab, then the longer left part of _ab, then _a */
+    static const char merges[] = "\"merges\":[[\"a\",\"b\"],[\"" SPACE "a\",\"b\"],[\"" SPACE
+                                 "\",\"ab\"],[\"" SPACE "\",\"a\"]]";
     static const char *const parts[] = {
-        /* best score first: ab, then the longer left part of _ab, then _a */
-        "\"merges\":[[\"a\",\"b\"],[\"\xe2\x96\x81"
-        "a\",\"b\"],[\"\xe2\x96\x81\",\"ab\"],"
-        "[\"\xe2\x96\x81\",\"a\"]]",
-        "\"byte_fallback\":true",
-        "\"unk_token\":\"<unk>\"",
-        "\"<0x0A>\":3",
-        "\"id\":1,\"content\":\"<s>\"",
-        "\"id\":10,\"content\":\"<extra>\"",
+        merges,         "\"byte_fallback\":true",       "\"unk_token\":\"<unk>\"",
+        "\"<0x0A>\":3", "\"id\":1,\"content\":\"<s>\"", "\"id\":10,\"content\":\"<extra>\"",
         "\"Prepend\""};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
         ck_assert_msg(strstr(doc, parts[i]) != NULL, "\"%s\" is not in: %s", parts[i], doc);

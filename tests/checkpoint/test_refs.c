@@ -39,7 +39,7 @@ typedef struct opened {
 static void open_made(opened *o, file_maker *m)
 {
     fixture_open(&o->f);
-    strcat(m->header, "}");
+    snprintf(m->header + m->n_header, sizeof m->header - m->n_header, "}");
     fixture_write_safetensors(&o->f, "model.safetensors", m->header, m->data, m->n_data);
     free(m->data);
     ck_assert_msg(shoal_checkpoint_open(&o->checkpoint, o->f.path, false, &o->f.log) == SHOAL_OK,
