@@ -28,11 +28,24 @@ static int64_t active_as_published(const description *d)
                                                             : d->count.active;
 }
 
-static const char *storage_text(const shoal_storage_config *storage)
+/* The type that most bytes of the files have. */
+static shoal_dtype main_dtype(const shoal_checkpoint *checkpoint)
 {
-    return storage->storage == SHOAL_STORED_FP8     ? "fp8"
-           : storage->storage == SHOAL_STORED_MXFP4 ? "mxfp4"
-                                                    : shoal_dtype_text(storage->dtype);
+    uint64_t n_bytes[SHOAL_N_DTYPE] = {0};
+    shoal_dtype most = SHOAL_DTYPE_F32;
+    for (int64_t i = 0; i < shoal_checkpoint_n_tensor(checkpoint); i++) {
+        const shoal_tensor_info *t = shoal_checkpoint_tensor(checkpoint, i);
+        n_bytes[t->dtype] += t->n_bytes;
+        most = n_bytes[t->dtype] > n_bytes[most] ? t->dtype : most;
+    }
+    return most;
+}
+
+static const char *storage_text(const description *d)
+{
+    if (d->storage.storage != SHOAL_STORED_PLAIN)
+        return d->storage.storage == SHOAL_STORED_FP8 ? "fp8" : "mxfp4";
+    return shoal_dtype_text(d->expected ? d->storage.dtype : main_dtype(d->checkpoint));
 }
 
 /* Cached values of one token over all layers. */
@@ -96,7 +109,7 @@ static shoal_json *description_json(description *d)
     set_int(o, "parameters_active_without_embedding", d->count.active);
     set_int(o, "parameters_mtp", d->count.mtp);
     set_int(o, "parameters_per_expert", d->count.one_expert);
-    set_text(o, "storage", storage_text(&d->storage));
+    set_text(o, "storage", storage_text(d));
     set_text(o, "bytes_from", d->expected ? "config" : "files");
     set_int(o, "bytes_total", (int64_t)d->bytes.total);
     set_int(o, "bytes_per_expert", (int64_t)d->bytes.one_expert);
@@ -156,10 +169,10 @@ static void print_description(const description *d)
            shoal_bytes_text(b, (uint64_t)kv_values_per_token(spec) * 2));
     if (d->expected)
         printf("weights          %s as config.json announces them (%s)\n",
-               shoal_bytes_text(a, d->bytes.total), storage_text(&d->storage));
+               shoal_bytes_text(a, d->bytes.total), storage_text(d));
     else
-        printf("weights          %s in %lld tensors\n", shoal_bytes_text(a, d->bytes.total),
-               (long long)shoal_checkpoint_n_tensor(d->checkpoint));
+        printf("weights          %s in %lld tensors (%s)\n", shoal_bytes_text(a, d->bytes.total),
+               (long long)shoal_checkpoint_n_tensor(d->checkpoint), storage_text(d));
 #define PRINT_CLASS(name) print_class(#name, d->count.name, d->bytes.name);
     SHOAL_WEIGHT_CLASS_MAP(PRINT_CLASS)
 #undef PRINT_CLASS

@@ -87,10 +87,11 @@ static const shoal_option table[] = {
     CHOICE("combine", "exact|reduced", RUN, combine,
            "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
     INT("context", "N", 1, INT32_MAX, RUN, n_context,
-        "positions per sequence (the model's, at most 4096; perplexity 1024; bench and logits: "
+        "positions per sequence (the model's, at most 4096; perplexity 1024; check 128; bench and "
+        "logits: "
         "what is needed)"),
     INT("sequences", "N", 1, 1 << 20, RUN, n_sequence,
-        "sequences at once over all ranks (1; batch 16; perplexity one per rank)"),
+        "sequences at once over all ranks (1; batch 16; check 6; perplexity one per rank)"),
     INT("prefill-chunk", "N", 1, 1 << 20, RUN, prefill_chunk,
         "prompt tokens of one rank in one step (256)"),
     INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """shoal inspect: numbers that can be counted by hand."""
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -40,6 +41,21 @@ class Inspect(ShoalTest):
         many = self.expect(shoal("inspect", golden("qwen3_moe-sharded"), "--json"), OK).json
         self.assertNotEqual(one.pop("identity"), many.pop("identity"))
         self.assertEqual(one, many)
+
+    def test_gguf(self):
+        convert = os.path.join(SOURCE, "tests", "checkpoint", "gguf", "convert.py")
+        for family in ("qwen3_moe", "granitemoe", "gpt_oss-mxfp4"):
+            subprocess.run([sys.executable, convert, golden(family), self.path("model.gguf")], check=True)
+            one = self.expect(shoal("inspect", self.path("model.gguf"), "--json"), OK).json
+            other = self.expect(shoal("inspect", golden(family), "--json"), OK).json
+            self.assertEqual(one["classes"]["parameters"], other["classes"]["parameters"])
+            self.assertEqual(one["parameters_active"], other["parameters_active"])
+            # norms, router and biases are f32 there
+            for name in ("embed", "lm_head"):
+                self.assertEqual(one["classes"]["bytes"][name], other["classes"]["bytes"][name], family)
+            self.assertGreaterEqual(one["bytes_per_expert"], other["bytes_per_expert"])
+            self.assertLess(one["bytes_per_expert"], 1.1 * other["bytes_per_expert"])
+            self.assertEqual(one["storage"], "MXFP4" if "mxfp4" in family else "BF16")
 
     def test_for_people(self):
         run = self.expect(shoal("inspect", DEMO), OK)
