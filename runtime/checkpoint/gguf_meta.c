@@ -151,9 +151,13 @@ shoal_status shoal__meta_rope_scaling(const shoal__meta *b, bool mscale, bool tr
         shoal_json_set(scaling, "mscale", shoal_json_new_number(all));
         shoal_json_set(scaling, "mscale_all_dim", shoal_json_new_number(all));
     }
-    double factor = 1;
-    SHOAL_TRY(shoal__meta_number(&factor, &found, b, "rope.scaling.attn_factor"));
-    if (found && factor != 1)
-        return shoal__meta_wrong(b, "rope.scaling.attn_factor", "1: no other is supported");
+    static const char *const factors[] = {"rope.scaling.attn_factor",
+                                          "rope.scaling.yarn_attn_factor"};
+    for (int i = 0; i < 2; i++) {
+        double factor = 1;
+        SHOAL_TRY(shoal__meta_number(&factor, &found, b, factors[i]));
+        if (found && factor != 1)
+            return shoal__meta_wrong(b, factors[i], "1: no other is supported");
+    }
     return SHOAL_OK;
 }

@@ -257,6 +257,13 @@ static void rope_nan(void)
     gguf_put_u32(&maker.pairs, 0x7fc00000);
 }
 
+static void rope_factor(void)
+{
+    gguf_pairs_of_model(&maker);
+    gguf_pair_text(&maker, "qwen3moe.rope.scaling.type", "yarn");
+    gguf_pair_f32(&maker, "qwen3moe.rope.scaling.yarn_attn_factor", 0.5F);
+}
+
 static void no_blocks(void)
 {
     gguf_pair_text(&maker, "general.architecture", "olmoe");
@@ -378,6 +385,7 @@ static const struct {
     {"no size", no_embedding_length, 0, {"qwen3moe.embedding_length is missing"}},
     {"layers that differ", layers_differ, 0, {"head_count_kv", "the same integer for all"}},
     {"a factor NaN", rope_nan, 0, {"rope.scaling.factor", "a finite number"}},
+    {"another factor", rope_factor, 0, {"yarn_attn_factor is missing or wrong, wanted 1"}},
     {"no blocks", no_blocks, 0, {"olmoe.block_count"}},
     {"experts as a vector", experts_flat, 0, {"blk.0.ffn_up_exps.weight has shape [32]"}},
     {"no experts", experts_none, 0, {"blk.0.ffn_up_exps.weight has shape [0, 2, 32]"}},
