@@ -58,6 +58,11 @@ static bool is_beyond(const char *digits, size_t n, bool negative)
     return n > 19 || (n == 19 && memcmp(digits, limit, 19) > 0);
 }
 
+static bool in_number(char c)
+{
+    return isdigit((unsigned char)c) || c == '+' || c == '-' || c == '.' || c == 'e' || c == 'E';
+}
+
 /* A copy of the text with ".0" behind integers beyond 64 bits; NULL without memory. */
 static char *long_integers_as_reals(size_t *n_copy, const char *text, size_t n_bytes)
 {
@@ -72,7 +77,7 @@ static char *long_integers_as_reals(size_t *n_copy, const char *text, size_t n_b
         } else if (text[at] == '"') {
             in_string = !in_string;
         } else if (!in_string && (isdigit((unsigned char)text[at]) || text[at] == '-')) {
-            while (at + n_part < n_bytes && memchr("0123456789+-.eE", text[at + n_part], 15))
+            while (at + n_part < n_bytes && in_number(text[at + n_part]))
                 n_part++;
             size_t sign = text[at] == '-' ? 1 : 0;
             const char *digits = text + at + sign;
@@ -85,8 +90,8 @@ static char *long_integers_as_reals(size_t *n_copy, const char *text, size_t n_b
         n += n_part;
         at += n_part;
         if (is_long) {
-            memcpy(copy + n, ".0", 2);
-            n += 2;
+            copy[n++] = '.';
+            copy[n++] = '0';
         }
     }
     *n_copy = n;

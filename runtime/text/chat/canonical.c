@@ -35,7 +35,10 @@ static shoal_status fail(const canonical *c, const char *what, size_t at)
 
 static bool is_tag(const canonical *c, size_t at)
 {
-    return at + 1 < c->n && c->text[at] == '{' && memchr("{%#", c->text[at + 1], 3) != NULL;
+    if (at + 1 >= c->n || c->text[at] != '{')
+        return false;
+    char kind = c->text[at + 1];
+    return kind == '{' || kind == '%' || kind == '#';
 }
 
 /* The text up to the next tag, without the white space that Jinja drops. */

@@ -94,14 +94,14 @@ const shoal__chat_format shoal__chat_chatml[] = {
     {
         .name = "ChatML",
         .has = {HAS_TURN, HAS_BEGIN},
-        .lacks = {HAS_SYSTEM, HAS_THINK, "bos_token", "You are", "<tool"},
+        .lacks = {(HAS_SYSTEM), HAS_THINK, "bos_token", "You are", "<tool"},
         .write = write_turns,
         .how = &plain,
     },
     {
         .name = "ChatML",
         .has = {"{{bos_token}}", HAS_TURN, HAS_BEGIN},
-        .lacks = {HAS_SYSTEM, HAS_THINK, "You are", "<tool"},
+        .lacks = {(HAS_SYSTEM), HAS_THINK, "You are", "<tool"},
         .write = write_turns,
         .how = &plain_bos,
     },
