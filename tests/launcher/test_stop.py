@@ -69,6 +69,13 @@ class Stop(ShoalTest):
         alone = self.check_cut(stop)
         self.assertEqual(self.check_cut(stop, np=2)["ids"], alone["ids"])
 
+    def test_with_drafts(self):  # a step gives several tokens, and what comes behind the stop string is dropped
+        stop = TEXT[25:31]
+        alone = self.check_cut(stop)
+        for draft in ("ngram", "mtp"):
+            answer = self.expect(self.generate("--stop", stop, "--draft", draft, "--json"), OK).json
+            self.assertEqual((answer["text"], answer["ids"]), (alone["text"], alone["ids"]))
+
     def test_bad_ones(self):
         self.expect(self.generate("--stop", ""), USAGE, "--stop")
         self.expect(self.generate(*["--stop", "x"] * 17), USAGE, "16")
