@@ -82,6 +82,17 @@ class Chat(ShoalTest):
         self.assertTrue(any(f"\nCurrent date: {day}\n" in text for day in (before, time.strftime("%Y-%m-%d"))), text)
         self.assertTrue(text.endswith("<|start|>user<|message|>x<|end|><|start|>assistant"), text)
 
+    def test_template_of_a_gguf(self):
+        model = self.path("model.gguf")
+        convert = os.path.join(SOURCE, "tests", "checkpoint", "gguf", "convert.py")
+        for template, code, said in (("{{ messages }}", BAD_DATA, "not known"), (CHATML, USAGE, "vocabulary of 256")):
+            folder = self.demo_with(template)
+            subprocess.run([sys.executable, convert, golden("qwen3_moe"), model, f"tokenizer={folder},qwen2"], check=True)
+            # the golden has fewer rows than this tokenizer has ids: behind the template that is the next thing to be found
+            run = self.generate(model, "--prompt", "x", "--chat")
+            self.expect(run, code, said)
+            self.assertEqual(f"{model}: " in run.err, code == BAD_DATA, run)
+
     def test_messages_of_a_batch(self):
         need_mpirun()
         model = self.demo_with(CHATML)
