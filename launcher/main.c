@@ -87,7 +87,8 @@ static void print_usage(FILE *out)
           "       mpirun -np N shoal COMMAND MODEL [options]\n"
           "\n"
           "Mixture-of-Experts language models over many small machines. MODEL is a checkpoint\n"
-          "folder (config.json, *.safetensors, tokenizer.json) or a .gguf file (the first of a split).\n"
+          "folder (config.json, *.safetensors, tokenizer.json) or a .gguf file (the first of a "
+          "split).\n"
           "\n",
           out);
     for (int32_t i = 0; i < N_COMMAND; i++)
