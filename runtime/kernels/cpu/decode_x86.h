@@ -5,8 +5,6 @@
 
 #include "runtime/kernels/cpu/lanes.h"
 
-#include <immintrin.h>
-
 typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
 typedef uint16_t shoal__u16 __attribute__((vector_size(2 * SHOAL_LANES)));
 

@@ -154,21 +154,19 @@ SHOAL_INLINE int32_t few_bands(const few *f, int32_t band, int32_t band1, const 
     return band;
 }
 
-/* The number of tokens is rounded up to 1, 2, 4 or 8, so that a weight is decoded once for all. */
+/* The number of tokens is rounded up, so that a weight is decoded once for all: to 4 or 8, for
+ * which one band is chains enough, or for few enough by working on several bands. */
 SHOAL_INLINE void few_tokens(const few *f, int32_t band, int32_t band1, const shoal_format format,
                              const shoal__codec codec)
 {
-    if (f->n_token == 1) {
+    if (f->n_token == 1)
         band = few_bands(f, band, band1, format, codec, CHAINS, 1);
-        (void)few_bands(f, band, band1, format, codec, 1, 1);
-    } else if (f->n_token == 2) {
+    else if (f->n_token == 2)
         band = few_bands(f, band, band1, format, codec, CHAINS / 2, 2);
-        (void)few_bands(f, band, band1, format, codec, 1, 2);
-    } else if (SHOAL_TOKENS == 4 || (SHOAL_TOKENS > 4 && f->n_token <= 4)) {
-        (void)few_bands(f, band, band1, format, codec, 1, 4);
-    } else if (SHOAL_TOKENS == 8) {
+    if (SHOAL_TOKENS > 4 && f->n_token > 4)
         (void)few_bands(f, band, band1, format, codec, 1, 8);
-    }
+    else
+        (void)few_bands(f, band, band1, format, codec, 1, 4);
 }
 
 #define FEW_OF(name, format, codec)                                                                \
@@ -277,7 +275,8 @@ void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t ban
 {
     if (n_token < 1)
         return;
-    if (n_token > SHOAL_TOKENS) {
+    /* Narrow registers have chains enough in one band. */
+    if (n_token > SHOAL_TOKENS || SHOAL_LANES == 4) {
         many_tokens(y, ld_y, w, band0, band1, x, ld_x, n_token);
         return;
     }
