@@ -38,19 +38,30 @@ SHOAL_INLINE void shoal__vec_store(float *y, shoal__vec v)
     memcpy(y, &v, sizeof v);
 }
 
-/* The named instructions are what gcc makes of the loop; they spare it the search, which takes
- * minutes with sanitizers. */
-SHOAL_INLINE shoal__vec shoal__vec_fma(float a, shoal__vec b, shoal__vec c)
+/* a * b + c, rounded once. The named instructions are what gcc makes of the loops; they spare it
+ * the search, which takes minutes with sanitizers. */
+SHOAL_INLINE shoal__vec shoal__vec_fma_each(shoal__vec a, shoal__vec b, shoal__vec c)
 {
 #if SHOAL_LANES == 16
-    return (shoal__vec)_mm512_fmadd_ps(_mm512_set1_ps(a), (__m512)b, (__m512)c);
+    return (shoal__vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif SHOAL_LANES == 8
-    return (shoal__vec)_mm256_fmadd_ps(_mm256_set1_ps(a), (__m256)b, (__m256)c);
+    return (shoal__vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
     shoal__vec r;
     for (int32_t l = 0; l < SHOAL_LANES; l++)
-        r[l] = fmaf(a, b[l], c[l]);
+        r[l] = fmaf(a[l], b[l], c[l]);
     return r;
+#endif
+}
+
+SHOAL_INLINE shoal__vec shoal__vec_fma(float a, shoal__vec b, shoal__vec c)
+{
+#if SHOAL_LANES == 16
+    return shoal__vec_fma_each((shoal__vec)_mm512_set1_ps(a), b, c);
+#elif SHOAL_LANES == 8
+    return shoal__vec_fma_each((shoal__vec)_mm256_set1_ps(a), b, c);
+#else
+    return shoal__vec_fma_each((shoal__vec){a, a, a, a}, b, c);
 #endif
 }
 

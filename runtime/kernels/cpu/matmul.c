@@ -50,8 +50,12 @@ SHOAL_INLINE void add_scaled(float (*acc)[SHOAL_BAND], float (*sum)[SHOAL_BAND],
             scale[l] = w->scale[row * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK)];
     }
     for (int32_t t = 0; t < n; t++) {
-        for (int32_t l = 0; l < SHOAL_BAND; l++)
-            acc[t][l] = fmaf(scale[l], sum[t][l], acc[t][l]);
+        for (int32_t l = 0; l < SHOAL_BAND; l += SHOAL_LANES) {
+            shoal__vec part = shoal__vec_load(sum[t] + l);
+            part =
+                shoal__vec_fma_each(shoal__vec_load(scale + l), part, shoal__vec_load(acc[t] + l));
+            shoal__vec_store(acc[t] + l, part);
+        }
     }
 }
 
