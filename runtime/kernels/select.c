@@ -1,5 +1,8 @@
 #include "runtime/kernels/kernels.h"
 
+#if defined(SHOAL_X86_VARIANTS)
+#include <cpuid.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -23,8 +26,9 @@ static bool always(void)
 #if defined(SHOAL_X86_VARIANTS)
 static bool has_avx2(void)
 {
+    unsigned eax, ebx, ecx, edx; /* f16c: not every compiler's __builtin_cpu_supports knows it */
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("f16c");
+           __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 
 static bool has_avx512(void)

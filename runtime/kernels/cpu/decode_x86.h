@@ -74,10 +74,10 @@ SHOAL_INLINE shoal__vec shoal__load_e2m1(const unsigned char *w, const int32_t s
 #if SHOAL_LANES == 16
     const shoal__vec value = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                               -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
-    return __builtin_shuffle(value, code);
+    return (shoal__vec)_mm512_permutexvar_ps((__m512i)code, (__m512)value);
 #else
     const shoal__vec value = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
-    shoal__vec magnitude = __builtin_shuffle(value, code);
+    shoal__vec magnitude = (shoal__vec)_mm256_permutevar8x32_ps((__m256)value, (__m256i)code);
     return (shoal__vec)((shoal__u32)magnitude | (code & 8) << 28);
 #endif
 }
