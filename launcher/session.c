@@ -9,7 +9,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { DEFAULT_CONTEXT_MAX = 4096, DEFAULT_MAX_TOKENS = 256 };
 
