@@ -1,8 +1,8 @@
 /* Rows of wrong guesses leave nothing behind: their positions are overwritten, in the main cache
  * and in the MTP layer's, and what follows has the bits that it has without them. One rank, no
  * engine. */
-#include "runtime/model/model.h"
 #include "tests/support/check_main.h"
+#include "tests/support/one_rank.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,60 +10,23 @@
 enum { N_CONTEXT = 64, N_TEXT = 60, N_PROMPT = 9 };
 
 typedef struct fixture {
-    shoal_log log;
-    shoal_checkpoint *checkpoint;
-    shoal_spec spec;
-    shoal_placement placement;
-    shoal_comm *comm;
-    shoal_compute compute;
-    shoal_model *model;
+    shoal_one_rank rank;
     int32_t text[N_TEXT];
 } fixture;
 
 static void open_fixture(fixture *f, shoal_kv_dtype kv_dtype)
 {
-    char path[512];
-    (void)snprintf(path, sizeof(path), "%s/tests/golden/deepseek_v3-mtp",
-                   getenv("SHOAL_SOURCE_DIR"));
-    memset(f, 0, sizeof(*f));
-    shoal_log_init(&f->log, stderr, 0, "test");
-    ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_placement_open(&f->placement, f->spec.n_moe_layer + 1,
-                                          f->spec.router.n_expert, f->spec.router.n_group, 1, NULL,
-                                          NULL, &f->log),
-                     SHOAL_OK);
-    shoal_transport *transport;
-    ck_assert_int_eq(shoal_transport_open_self(&transport), SHOAL_OK);
-    const shoal_comm_config comm_config = {.deadline_s = 30.0};
-    ck_assert_int_eq(shoal_comm_open(&f->comm, transport, &comm_config, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_kernels_select(&f->compute.kernels, "auto", &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_pool_open(&f->compute.pool, 1, &f->log), SHOAL_OK);
-    const shoal_model_config config = {.n_mtp = 1,
-                                       .combine = SHOAL_COMBINE_EXACT,
-                                       .kv_dtype = kv_dtype,
-                                       .n_context = N_CONTEXT,
-                                       .n_sequence = 2,
-                                       .n_token_max = N_TEXT,
-                                       .n_logit_max = N_TEXT,
-                                       .placement = &f->placement,
-                                       .compute = f->compute,
-                                       .comm = f->comm};
-    ck_assert_int_eq(shoal_model_open(&f->model, &f->spec, f->checkpoint, &config, &f->log),
-                     SHOAL_OK);
-    ck_assert_int_eq(shoal_model_load(f->model), SHOAL_OK);
+    const shoal_one_rank_config config = {.model = "tests/golden/deepseek_v3-mtp",
+                                          .kernels = "auto",
+                                          .n_thread = 1,
+                                          .n_mtp = 1,
+                                          .kv_dtype = kv_dtype,
+                                          .n_context = N_CONTEXT,
+                                          .n_sequence = 2,
+                                          .n_row_max = N_TEXT};
+    shoal_one_rank_open(&f->rank, &config);
     for (int32_t i = 0; i < N_TEXT; i++)
-        f->text[i] = (i * 53 + i * i * 7 + 11) % f->spec.n_vocab;
-}
-
-static void close_fixture(fixture *f)
-{
-    shoal_model_close(f->model);
-    shoal_pool_close(f->compute.pool);
-    shoal_comm_close(f->comm, SHOAL_OK);
-    shoal_placement_close(&f->placement);
-    shoal_spec_close(&f->spec);
-    shoal_checkpoint_close(f->checkpoint);
+        f->text[i] = (i * 53 + i * i * 7 + 11) % f->rank.spec.n_vocab;
 }
 
 /* Rows [position0, position0 + n) with these tokens: through the model, or with hidden given
@@ -84,17 +47,18 @@ static void forward(fixture *f, int32_t slot, const int32_t *token, int32_t posi
                                     .logit_row = row,
                                     .n_logit = n};
     shoal_forward_output out;
-    const shoal_status status = hidden == NULL ? shoal_forward(&out, f->model, &in)
-                                               : shoal_forward_mtp(&out, f->model, &in, hidden);
+    const shoal_status status = hidden == NULL
+                                    ? shoal_forward(&out, f->rank.model, &in)
+                                    : shoal_forward_mtp(&out, f->rank.model, &in, hidden);
     ck_assert_int_eq(status, SHOAL_OK);
-    memcpy(logits, out.logits, (size_t)n * (size_t)f->spec.n_vocab * sizeof(float));
-    memcpy(next_hidden, out.all_hidden, (size_t)n * (size_t)f->spec.n_embd * sizeof(float));
+    memcpy(logits, out.logits, (size_t)n * (size_t)f->rank.spec.n_vocab * sizeof(float));
+    memcpy(next_hidden, out.all_hidden, (size_t)n * (size_t)f->rank.spec.n_embd * sizeof(float));
 }
 
 /* logits [N_TEXT, n_vocab] and those of the MTP layer [N_TEXT - 1, n_vocab], a row at a time. */
 static void run_plain(fixture *f, float *logits, float *mtp_logits)
 {
-    const size_t n_vocab = (size_t)f->spec.n_vocab, n_embd = (size_t)f->spec.n_embd;
+    const size_t n_vocab = (size_t)f->rank.spec.n_vocab, n_embd = (size_t)f->rank.spec.n_embd;
     float *hidden = calloc(n_embd, sizeof(float)), *unused = calloc(n_embd, sizeof(float));
     for (int32_t i = 0; i < N_TEXT; i++) {
         forward(f, 0, f->text + i, i, 1, NULL, logits + (size_t)i * n_vocab, hidden);
@@ -109,7 +73,7 @@ static void run_plain(fixture *f, float *logits, float *mtp_logits)
  * MTP layer takes the rows that hold and then guesses ahead three times, nonsense. */
 static void run_guessing(fixture *f, float *logits, float *mtp_logits)
 {
-    const size_t n_vocab = (size_t)f->spec.n_vocab, n_embd = (size_t)f->spec.n_embd;
+    const size_t n_vocab = (size_t)f->rank.spec.n_vocab, n_embd = (size_t)f->rank.spec.n_embd;
     float *row_logits = calloc(N_TEXT * n_vocab, sizeof(float));
     float *hidden = calloc(N_TEXT * n_embd, sizeof(float));
     float *ahead = calloc(N_TEXT * n_embd, sizeof(float));
@@ -118,7 +82,7 @@ static void run_guessing(fixture *f, float *logits, float *mtp_logits)
         const int32_t n_row = at == 0 ? N_PROMPT : 4, n_kept = n_right + 1;
         int32_t token[N_PROMPT];
         for (int32_t i = 0; i < n_row; i++)
-            token[i] = (f->text[at + i] + (i > n_right ? 5 : 0)) % f->spec.n_vocab;
+            token[i] = (f->text[at + i] + (i > n_right ? 5 : 0)) % f->rank.spec.n_vocab;
         forward(f, 1, token, at, n_row, NULL, row_logits, hidden);
         memcpy(logits + (size_t)at * n_vocab, row_logits, (size_t)n_kept * n_vocab * sizeof(float));
         forward(f, 1, f->text + at + 1, at, n_kept, hidden, row_logits, ahead);
@@ -141,7 +105,7 @@ START_TEST(same_bits_after_wrong_guesses)
 {
     fixture f;
     open_fixture(&f, _i == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16);
-    const size_t n = (size_t)N_TEXT * (size_t)f.spec.n_vocab;
+    const size_t n = (size_t)N_TEXT * (size_t)f.rank.spec.n_vocab;
     float *logits[2], *mtp_logits[2];
     for (int32_t i = 0; i < 2; i++) {
         logits[i] = calloc(n, sizeof(float));
@@ -149,14 +113,14 @@ START_TEST(same_bits_after_wrong_guesses)
     }
     run_plain(&f, logits[0], mtp_logits[0]);
     run_guessing(&f, logits[1], mtp_logits[1]);
-    const size_t n_bytes = (N_TEXT - 8) * (size_t)f.spec.n_vocab * sizeof(float);
+    const size_t n_bytes = (N_TEXT - 8) * (size_t)f.rank.spec.n_vocab * sizeof(float);
     ck_assert_msg(memcmp(logits[0], logits[1], n_bytes) == 0, "other logits");
     ck_assert_msg(memcmp(mtp_logits[0], mtp_logits[1], n_bytes) == 0, "other MTP logits");
     for (int32_t i = 0; i < 2; i++) {
         free(logits[i]);
         free(mtp_logits[i]);
     }
-    close_fixture(&f);
+    shoal_one_rank_close(&f.rank);
 }
 END_TEST
 

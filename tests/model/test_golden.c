@@ -1,25 +1,12 @@
 /* The line against the goldens, one rank, no engine: logits within 2e-3 of the largest, router
  * choices and greedy ids equal; and the same bits whatever the prefill chunk size, the thread count
  * and the kernel variant. */
-#include "runtime/model/model.h"
 #include "tests/support/check_main.h"
+#include "tests/support/one_rank.h"
 
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
-
-#define N_CONTEXT 128
-
-/* A loaded model on one rank, with all it stands on. */
-typedef struct fixture {
-    shoal_log log;
-    shoal_checkpoint *checkpoint;
-    shoal_spec spec;
-    shoal_placement placement;
-    shoal_comm *comm;
-    shoal_compute compute;
-    shoal_model *model;
-} fixture;
 
 /* expected.json and expected.safetensors of a golden folder. */
 typedef struct expected {
@@ -35,51 +22,17 @@ static void golden_path(char path[512], const char *name)
     (void)snprintf(path, 512, "%s/tests/golden/%s", getenv("SHOAL_SOURCE_DIR"), name);
 }
 
-static int32_t n_mtp; /* MTP layers of the next fixture */
-
-static void open_fixture(fixture *f, const char *name, const char *kernels, int32_t n_thread,
-                         bool fast)
+static void open_golden(shoal_one_rank *f, const char *name, const char *kernels, int32_t n_thread,
+                        bool fast)
 {
-    char path[512];
-    golden_path(path, name);
-    memset(f, 0, sizeof(*f));
-    shoal_log_init(&f->log, stderr, 0, "test");
-    ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_placement_open(&f->placement, f->spec.n_moe_layer + n_mtp,
-                                          f->spec.router.n_expert, f->spec.router.n_group, 1, NULL,
-                                          NULL, &f->log),
-                     SHOAL_OK);
-    shoal_transport *transport;
-    ck_assert_int_eq(shoal_transport_open_self(&transport), SHOAL_OK);
-    const shoal_comm_config comm_config = {.deadline_s = 30.0};
-    ck_assert_int_eq(shoal_comm_open(&f->comm, transport, &comm_config, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_kernels_select(&f->compute.kernels, kernels, &f->log), SHOAL_OK);
-    ck_assert_int_eq(shoal_pool_open(&f->compute.pool, n_thread, &f->log), SHOAL_OK);
-    const shoal_model_config config = {.n_mtp = n_mtp,
-                                       .fast = fast,
-                                       .combine = SHOAL_COMBINE_EXACT,
-                                       .kv_dtype = fast ? SHOAL_KV_BF16 : SHOAL_KV_F32,
-                                       .n_context = N_CONTEXT,
-                                       .n_sequence = 1,
-                                       .n_token_max = 64,
-                                       .n_logit_max = 64,
-                                       .placement = &f->placement,
-                                       .compute = f->compute,
-                                       .comm = f->comm};
-    ck_assert_int_eq(shoal_model_open(&f->model, &f->spec, f->checkpoint, &config, &f->log),
-                     SHOAL_OK);
-    ck_assert_int_eq(shoal_model_load(f->model), SHOAL_OK);
-}
-
-static void close_fixture(fixture *f)
-{
-    shoal_model_close(f->model);
-    shoal_pool_close(f->compute.pool);
-    shoal_comm_close(f->comm, SHOAL_OK);
-    shoal_placement_close(&f->placement);
-    shoal_spec_close(&f->spec);
-    shoal_checkpoint_close(f->checkpoint);
+    char model[128];
+    (void)snprintf(model, sizeof(model), "tests/golden/%s", name);
+    shoal_one_rank_config config = SHOAL_ONE_RANK_DEFAULT(model);
+    config.kernels = kernels;
+    config.n_thread = n_thread;
+    config.fast = fast;
+    config.kv_dtype = fast ? SHOAL_KV_BF16 : SHOAL_KV_F32;
+    shoal_one_rank_open(f, &config);
 }
 
 static int32_t read_ids(int32_t *ids, const shoal_json *array)
@@ -127,8 +80,8 @@ static void *read_tensor(const expected *e, const char *name, int64_t *n)
 
 /* Run rows [0, n) of ids from position0 in chunks; logits [n, n_vocab], hidden [n, n_embd] out;
  * routing captured when asked for. */
-static void run(fixture *f, const int32_t *ids, int32_t n, int32_t position0, int32_t chunk_rows,
-                float *logits, float *hidden, int32_t *expert, float *weight)
+static void run(shoal_one_rank *f, const int32_t *ids, int32_t n, int32_t position0,
+                int32_t chunk_rows, float *logits, float *hidden, int32_t *expert, float *weight)
 {
     int32_t k = f->spec.router.top_k, n_moe = f->spec.n_moe_layer, row[64];
     bool is_source[1] = {true};
@@ -187,7 +140,7 @@ static void compare(const char *what, const float *got, const float *want, int64
 }
 
 /* The file lists experts ascending; ours come in the order chosen. */
-static void compare_routing(const fixture *f, const expected *e, const int32_t *expert,
+static void compare_routing(const shoal_one_rank *f, const expected *e, const int32_t *expert,
                             const float *weight)
 {
     int64_t n, n_weight;
@@ -218,9 +171,9 @@ static const char *const goldens[] = {
 
 START_TEST(prompt_and_greedy)
 {
-    fixture f;
+    shoal_one_rank f;
     expected e;
-    open_fixture(&f, goldens[_i], "auto", 2, false);
+    open_golden(&f, goldens[_i], "auto", 2, false);
     open_expected(&e, goldens[_i], &f.log);
     int32_t n = e.n_prompt, k = f.spec.router.top_k;
     size_t n_vocab = (size_t)f.spec.n_vocab;
@@ -251,7 +204,7 @@ START_TEST(prompt_and_greedy)
     free(hidden);
     free(logits);
     close_expected(&e);
-    close_fixture(&f);
+    shoal_one_rank_close(&f);
 }
 END_TEST
 
@@ -265,9 +218,9 @@ START_TEST(same_bits)
         float *first = NULL;
         for (int32_t v = 0; v < n_variant; v++) {
             for (int32_t n_thread = 1; n_thread <= 3; n_thread += 2) {
-                fixture f;
+                shoal_one_rank f;
                 expected e;
-                open_fixture(&f, goldens[_i], variant[v]->name, n_thread, fast == 1);
+                open_golden(&f, goldens[_i], variant[v]->name, n_thread, fast == 1);
                 open_expected(&e, goldens[_i], &f.log);
                 size_t n_bytes = (size_t)e.n_prompt * (size_t)f.spec.n_vocab * sizeof(float);
                 const int32_t chunk_rows[3] = {64, 1, 7};
@@ -284,7 +237,7 @@ START_TEST(same_bits)
                     free(logits);
                 }
                 close_expected(&e);
-                close_fixture(&f);
+                shoal_one_rank_close(&f);
             }
         }
         free(first);
@@ -297,10 +250,11 @@ END_TEST
 START_TEST(mtp)
 {
     const int32_t chunk_rows[3] = {64, 1, 5};
-    fixture f;
+    shoal_one_rank f;
     expected e;
-    n_mtp = 1;
-    open_fixture(&f, "deepseek_v3-mtp", "auto", 2, false);
+    shoal_one_rank_config config = SHOAL_ONE_RANK_DEFAULT("tests/golden/deepseek_v3-mtp");
+    config.n_mtp = 1;
+    shoal_one_rank_open(&f, &config);
     ck_assert(shoal_model_has_mtp(&f.spec, f.checkpoint));
     open_expected(&e, "deepseek_v3-mtp", &f.log);
     int32_t n = e.n_prompt - 1;
@@ -336,8 +290,7 @@ START_TEST(mtp)
     free(hidden);
     free(logits);
     close_expected(&e);
-    close_fixture(&f);
-    n_mtp = 0;
+    shoal_one_rank_close(&f);
 }
 END_TEST
 
