@@ -243,21 +243,11 @@ static shoal_status parse_info(shoal_tensor_info *t, char **name_end, cursor *c,
     return count_bytes(t, c);
 }
 
-static int compare_offset(const void *a, const void *b)
-{
-    const shoal_tensor_info *x = a;
-    const shoal_tensor_info *y = b;
-    if (x->offset != y->offset)
-        return x->offset < y->offset ? -1 : 1;
-    return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
-}
-
 /* Offsets become those of the file; all data lies in it, and none twice. */
 static shoal_status place(shoal__gguf *g, const cursor *c, uint64_t data_at)
 {
     uint64_t data_bytes = data_at < c->file_bytes ? c->file_bytes - data_at : 0;
-    if (g->n_tensor > 0)
-        qsort(g->tensor, (size_t)g->n_tensor, sizeof *g->tensor, compare_offset);
+    shoal__sort_by_offset(g->tensor, g->n_tensor);
     for (int64_t i = 0; i < g->n_tensor; i++) {
         shoal_tensor_info *t = &g->tensor[i];
         uint64_t end = i + 1 < g->n_tensor ? g->tensor[i + 1].offset : data_bytes;

@@ -198,6 +198,12 @@ static int compare_offset(const void *a, const void *b)
     return (x->n_bytes > y->n_bytes) - (x->n_bytes < y->n_bytes);
 }
 
+void shoal__sort_by_offset(shoal_tensor_info *tensor, int64_t n)
+{
+    if (n > 0) /* without any there may be no array */
+        qsort(tensor, (size_t)n, sizeof *tensor, compare_offset);
+}
+
 static shoal_status check_overlap(const shoal__safetensors *s, const char *path, shoal_log *log)
 {
     const shoal_tensor_info *last = NULL; /* the last one with bytes */
@@ -263,7 +269,7 @@ static shoal_status parse_entries(shoal__safetensors *s, const shoal_json *doc,
         SHOAL_TRY(parse_entry(t, &e, value));
         s->n_tensor++;
     }
-    qsort(s->tensor, (size_t)s->n_tensor, sizeof *s->tensor, compare_offset);
+    shoal__sort_by_offset(s->tensor, s->n_tensor);
     return check_overlap(s, e.path, e.log);
 }
 

@@ -41,4 +41,7 @@ bool shoal__tensor_name_ok(const char *text, size_t n_bytes);
 /* "[2, 3]" into text (n_text bytes, cut with "..." if it does not fit); returns text. */
 const char *shoal__shape_text(char *text, size_t n_text, const int64_t *shape, int32_t n_dim);
 
+/* By offset, empty tensors first where several begin: for finding those that overlap. */
+void shoal__sort_by_offset(shoal_tensor_info *tensor, int64_t n);
+
 #endif
