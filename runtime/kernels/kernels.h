@@ -6,6 +6,7 @@
  *
  * Fixed orders (rule 1):
  *   matmul    lane = output row; sequential over columns (FP8, MXFP4: over groups, see matrix.h)
+ *   matmul_int8  lane = output row; groups of 32 columns in order, the integers of a group exactly
  *   row sums  (norm, softmax denominators) 16 lanes: lane l adds elements l, l+16, ...; then the
  *             lanes are added in a fixed tree (8 4 2 1)
  *   attention blocks of SHOAL_ATTEND_BLOCK positions, counted from position 0, merged in order
@@ -19,6 +20,14 @@
 #include "runtime/kernels/matrix.h"
 
 #define SHOAL_ATTEND_BLOCK 64 /* positions per block of the cache; a multiple of 16 */
+
+/* 32 values of a row of activations as integers: x = scale * q. A row of n_col values has
+ * ceil(n_col / 32) of them, the last one filled up with zeros. */
+typedef struct shoal_int8_group {
+    int8_t q[SHOAL_GROUP];
+    float scale;
+    int32_t sum; /* of q: what a constant added to all weights of the group comes to */
+} shoal_int8_group;
 
 /* Storage of the KV cache. */
 typedef enum shoal_kv_dtype { SHOAL_KV_F32, SHOAL_KV_BF16 } shoal_kv_dtype;
@@ -37,6 +46,17 @@ typedef struct shoal_kernels {
      * Padding rows are not written. */
     void (*matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
                    const float *x, int64_t ld_x, int32_t n_token);
+
+    /* The same for a quantised w with int8 activations x [n_token, ld_x] (ld_x in groups): per
+     * output, over the groups g in order from acc = 0,
+     *     S   = sum over the group's columns of qw * qx, exact in int32
+     *     acc = fma((float)S, scale_w * scale_x, acc)          the product of scales rounded to f32
+     * qw is q of Q8 and Q4, and twice the e2m1 value for MXFP4, whose scale_w is 2^(e - 128). */
+    void (*matmul_int8)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
+                        const shoal_int8_group *x, int64_t ld_x, int32_t n_token);
+
+    /* One row of n_col values to int8 groups; q and scale as to_int8 below. */
+    void (*to_groups)(shoal_int8_group *y, const float *x, int32_t n_col);
 
     /* One row: y[c] = weight[c] * (x[c] * (1 / sqrt(mean(x^2) + eps))). y may be x. weight [n_col]
      * f32. */

@@ -8,10 +8,19 @@
  * scale. Its sum is grouped: each 128 columns are accumulated on their own, then acc = fma(scale,
  * group, acc).
  *
- * MXFP4: e2m1 nibbles and e8m0 scales, one per row and 32 columns (n_col is a multiple of 32), both
- * in `data`: per band, per 32 columns in order, 272 bytes: the scales of the 16 rows, then 256
- * bytes of which number p * 16 + r holds column p of row r in its low nibble and column p + 16 in
- * its high one. Its sum is grouped by 32 columns in the same way, with a scale per lane.
+ * The quantised formats Q8, Q4 and MXFP4 (shoal_format_is_quantised) have groups of 32 columns with
+ * a scale per row and group. A band is then ceil(n_col / 32) groups in order, each: the scales of
+ * its 16 rows, then quads: byte p * 64 + r * 4 + j belongs to row r and column 4p + j, so that a
+ * lane holds four neighbouring columns, which is what integer dot products take. Columns behind
+ * n_col are zeros.
+ *
+ *     Q8     f16 scales; 8 quads of bytes, q + 128;                    w = scale * q,   q in
+ * -127..127 Q4     f16 scales; 4 quads, low nibble q + 8 of column 4p + j, high nibble of column 16
+ * + 4p + j;                        w = scale * q,   q in -8..7 MXFP4  e8m0 scales, 2^(e - 127);
+ * nibbles as Q4, e2m1 codes;      w = scale * e2m1
+ *
+ * With f32 activations the sum of each group is accumulated on its own and then
+ * acc = fma(scale, group, acc), as for FP8. With int8 activations see kernels.h, matmul_int8.
  * Layering: kernels know base only. */
 #ifndef SHOAL_KERNELS_MATRIX_H
 #define SHOAL_KERNELS_MATRIX_H
@@ -23,8 +32,10 @@
 #define SHOAL_BAND      16  /* rows interleaved */
 #define SHOAL_FP8_BLOCK 128 /* rows and columns that share a scale */
 
-#define SHOAL_MXFP4_GROUP       32  /* columns that share a scale */
-#define SHOAL_MXFP4_GROUP_BYTES 272 /* of a band in `data`: 16 scales, 16 * 32 nibbles */
+#define SHOAL_GROUP             32  /* columns that share a scale in Q8, Q4, MXFP4 and int8 rows */
+#define SHOAL_Q8_GROUP_BYTES    544 /* of a band in `data`: 16 f16, 16 * 32 bytes */
+#define SHOAL_Q4_GROUP_BYTES    288 /* 16 f16, 16 * 32 nibbles */
+#define SHOAL_MXFP4_GROUP_BYTES 272 /* 16 e8m0, 16 * 32 nibbles */
 
 typedef enum shoal_format {
     SHOAL_FORMAT_F32,
@@ -32,6 +43,8 @@ typedef enum shoal_format {
     SHOAL_FORMAT_BF16,
     SHOAL_FORMAT_FP8_BLOCK,
     SHOAL_FORMAT_MXFP4,
+    SHOAL_FORMAT_Q8,
+    SHOAL_FORMAT_Q4,
     SHOAL_N_FORMAT
 } shoal_format;
 
@@ -56,9 +69,13 @@ const char *shoal_format_text(shoal_format format);
  * MXFP4 is stored as two U8 tensors and never the answer. */
 bool shoal_format_of_dtype(shoal_format *format, shoal_dtype dtype);
 
+/* Q8, Q4, MXFP4: the formats that int8 activations can meet. */
+bool shoal_format_is_quantised(shoal_format format);
+
 /* Pack rows [row0, row0 + n_row) from row-major source elements of the format's own dtype.
  * row0 is a multiple of 16; n_row is too unless it ends the matrix (then the padding is zeroed).
- * src: [n_row, w->n_col], any alignment. Scales are the caller's to fill. Not for MXFP4. */
+ * src: [n_row, w->n_col], any alignment. Scales are the caller's to fill. Not for the
+ * quantised formats. */
 void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void *src);
 
 /* The same for MXFP4, from what gpt-oss releases: blocks [n_row, n_col / 32, 16], byte b of 16
@@ -66,6 +83,20 @@ void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void 
  * 2^(u8 - 127). A scale of 255 is a NaN that the caller refuses beforehand. */
 void shoal_matrix_pack_mxfp4(shoal_matrix *w, int32_t row0, int32_t n_row, const uint8_t *blocks,
                              const uint8_t *scales);
+
+/* The same for Q8 and Q4, from f32 rows that are quantised here. Per row and group, in f32:
+ *     Q8  scale = f16(amax / 127), q = round-half-even(x / scale) within -127 .. 127
+ *     Q4  scale = f16(m / -8), m the value of largest magnitude (the first of equals),
+ *         q = round-half-even(x / scale) within -8 .. 7
+ * and q = 0 where the f16 scale is 0. False, with the row in *bad_row, if a value is not finite or
+ * a scale is beyond f16. */
+bool shoal_matrix_pack_quantised(shoal_matrix *w, int32_t row0, int32_t n_row, const float *src,
+                                 int32_t *bad_row);
+
+/* The same from the blocks of 32 of GGUF, [n_row, n_col / 32], without loss: Q8_0 (f16 scale, 32
+ * int8) into Q8, Q4_0 (f16 scale, 16 bytes of nibbles, low ones first) into Q4. n_col is a multiple
+ * of 32. (-128, which no quantiser writes, fits Q8.) */
+void shoal_matrix_pack_blocks(shoal_matrix *w, int32_t row0, int32_t n_row, const void *blocks);
 
 /* The element (row, col) as f32, scale applied. For tests and for building other matrices. */
 float shoal_matrix_at(const shoal_matrix *w, int32_t row, int32_t col);

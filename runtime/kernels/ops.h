@@ -26,8 +26,16 @@ typedef struct shoal_matmul_item {
     int64_t ld_x;
     int32_t n_token;
     const float *bias; /* [w->n_row] or NULL */
+    /* [n_token, ld_x_int8 groups] the same rows as integers, or NULL. With a quantised w the
+     * product is matmul_int8's of these, and x is not read. */
+    const shoal_int8_group *x_int8;
+    int64_t ld_x_int8;
 } shoal_matmul_item;
 void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item);
+
+/* y [n_row, ld_y groups] = the rows of x [n_row, n_col] as int8 groups. ld_y in groups. */
+void shoal_op_to_groups(const shoal_compute *c, shoal_int8_group *y, int64_t ld_y, const float *x,
+                        int64_t ld_x, int32_t n_row, int32_t n_col);
 
 /* y [n_row, n_col] = rms_norm of each row of x; y may be x. ld in elements. */
 void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const float *x, int64_t ld_x,
