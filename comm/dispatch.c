@@ -190,6 +190,9 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
         int32_t row = recv->n_row++;
         shoal_wire_decode(recv->row + (int64_t)row * x->config.n_embd, x->config.wire.dispatch,
                           x->kernels, parts.row + i * x->dispatch_row_bytes, x->config.n_embd);
+        if (recv->row_int8 != NULL)
+            shoal_wire_decode_groups(recv->row_int8 + (size_t)row * shoal__row_groups(&x->config),
+                                     parts.row + i * x->dispatch_row_bytes, x->config.n_embd);
         recv->row_slot[row] = recv->n_slot;
         uint32_t n_slot = parts.n_slot_of_row[i];
         if (n_slot == 0 || n_slot > row_slots_max || n_slot > header.n_slot - slot)

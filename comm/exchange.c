@@ -29,6 +29,11 @@ int32_t shoal__row_slots_max(const shoal_exchange_config *config, int32_t rank)
     return n_local < config->top_k ? n_local : config->top_k;
 }
 
+size_t shoal__row_groups(const shoal_exchange_config *config)
+{
+    return ((size_t)config->n_embd + SHOAL_GROUP - 1) / SHOAL_GROUP;
+}
+
 /* What the exchange of one step can be at its worst on this rank. */
 typedef struct limits {
     size_t n_token, n_send_message, n_send_row, n_send_slot; /* as a source, own rows included */
@@ -88,6 +93,9 @@ static void carve_recv(shoal_recv *recv, shoal_arena *arena, const shoal_exchang
     size_t n_rank = (size_t)config->n_rank;
     *recv = (shoal_recv){
         .row = SHOAL_TAKE(arena, n_row * (size_t)config->n_embd, float),
+        .row_int8 = config->wire.dispatch == SHOAL_WIRE_INT8
+                        ? SHOAL_TAKE(arena, n_row * shoal__row_groups(config), shoal_int8_group)
+                        : NULL,
         .row_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .slot_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .row_slot = SHOAL_TAKE(arena, n_row + 1, int32_t),

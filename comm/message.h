@@ -42,6 +42,9 @@ size_t shoal__dispatch_bytes(size_t row_bytes, size_t n_row, size_t n_slot);
 shoal__dispatch_parts shoal__dispatch_parts_of(unsigned char *message, size_t row_bytes,
                                                size_t n_row);
 
+/* int8 groups of one row. */
+size_t shoal__row_groups(const shoal_exchange_config *config);
+
 /* Most slots of one row on a rank: as many as it may have experts, at most top_k. */
 int32_t shoal__row_slots_max(const shoal_exchange_config *config, int32_t rank);
 

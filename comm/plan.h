@@ -69,7 +69,9 @@ typedef struct shoal_plan {
 typedef struct shoal_recv {
     int32_t n_row;
     int32_t n_slot;
-    float *row;           /* [n_row, n_embd] */
+    float *row; /* [n_row, n_embd] */
+    /* [n_row, ceil(n_embd / 32)] the integers of the rows with an int8 wire, else NULL */
+    shoal_int8_group *row_int8;
     int32_t *row_offset;  /* [n_rank + 1] rows of each source */
     int32_t *slot_offset; /* [n_rank + 1] slots of each source */
     int32_t *row_slot;    /* [n_row + 1] first slot of each row */

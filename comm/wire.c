@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#define INT8_GROUP 32 /* values that share a scale */
-
 shoal_wire shoal_wire_format(bool fast, bool quantised, shoal_combine_kind kind)
 {
     if (!fast)
@@ -25,7 +23,7 @@ size_t shoal_wire_row_bytes(shoal_wire_encoding encoding, int32_t n)
     case SHOAL_WIRE_BF16:
         return padded(n_value * sizeof(uint16_t));
     case SHOAL_WIRE_INT8:
-        return padded(n_value) + (n_value + INT8_GROUP - 1) / INT8_GROUP * sizeof(float);
+        return padded(n_value) + (n_value + SHOAL_GROUP - 1) / SHOAL_GROUP * sizeof(float);
     }
     return 0;
 }
@@ -66,6 +64,22 @@ void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kerne
     case SHOAL_WIRE_INT8:
         kernels->from_int8(x, row, (const float *)(const void *)(bytes + padded((size_t)n)), n);
         return;
+    }
+}
+
+void shoal_wire_decode_groups(shoal_int8_group *x, const void *row, int32_t n)
+{
+    const unsigned char *bytes = row;
+    const unsigned char *scales = bytes + padded((size_t)n);
+    for (int32_t g = 0; g * SHOAL_GROUP < n; g++) {
+        shoal_int8_group group = {0};
+        int32_t n_left = n - g * SHOAL_GROUP;
+        memcpy(group.q, bytes + (size_t)g * SHOAL_GROUP,
+               (size_t)(n_left < SHOAL_GROUP ? n_left : SHOAL_GROUP));
+        memcpy(&group.scale, scales + (size_t)g * sizeof(float), sizeof(float));
+        for (int32_t i = 0; i < SHOAL_GROUP; i++)
+            group.sum += group.q[i];
+        x[g] = group;
     }
 }
 

@@ -28,6 +28,20 @@ static moe_world even_world(int32_t n_rank)
     return w;
 }
 
+/* Row `row` has the integers that token g has at its source. */
+static void check_groups(const shoal_recv *recv, const moe_world *w, int32_t row, int32_t layer,
+                         int32_t g)
+{
+    enum { N_GROUP = (MOE_EMBD - 1) / SHOAL_GROUP + 1 };
+    float x[MOE_EMBD];
+    unsigned char wire[4 * MOE_EMBD];
+    shoal_int8_group want[N_GROUP];
+    moe_token(x, layer, g);
+    shoal_wire_encode(wire, SHOAL_WIRE_INT8, w->kernels, x, MOE_EMBD);
+    shoal_wire_decode_groups(want, wire, MOE_EMBD);
+    ck_assert_mem_eq(recv->row_int8 + row * N_GROUP, want, sizeof want);
+}
+
 /* What must have arrived: the tokens of each source, in order, that have an expert here. */
 static void check_recv(const moe_rank *m, const moe_world *w, int32_t layer)
 {
@@ -55,6 +69,8 @@ static void check_recv(const moe_rank *m, const moe_world *w, int32_t layer)
             moe_token(x, layer, g);
             moe_round(x, w->wire.dispatch, w->kernels);
             ck_assert_mem_eq(recv->row + row * MOE_EMBD, x, sizeof x);
+            if (w->wire.dispatch == SHOAL_WIRE_INT8)
+                check_groups(recv, w, row, layer, g);
             ck_assert_int_eq(recv->row_slot[row], first);
             row++;
         }

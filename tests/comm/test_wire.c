@@ -105,6 +105,35 @@ START_TEST(test_values)
 }
 END_TEST
 
+/* Groups are the integers of the wire, not of its rounded values, filled up with zeros. */
+START_TEST(test_groups)
+{
+    float x[N_MAX], y[N_MAX];
+    unsigned char row[4 * N_MAX];
+    fill(x, N_MAX);
+    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+        int32_t n = lengths[l];
+        shoal_int8_group group[N_MAX / SHOAL_GROUP + 2];
+        memset(group, 0x55, sizeof group);
+        shoal_wire_encode(row, SHOAL_WIRE_INT8, reference(), x, n);
+        shoal_wire_decode(y, SHOAL_WIRE_INT8, reference(), row, n);
+        shoal_wire_decode_groups(group, row, n);
+        for (int32_t g = 0; g * SHOAL_GROUP < n; g++) {
+            int32_t sum = 0;
+            for (int32_t i = 0; i < SHOAL_GROUP; i++) {
+                int32_t at = g * SHOAL_GROUP + i, q = group[g].q[i];
+                if (at < n)
+                    ck_assert_float_eq(group[g].scale * (float)q, y[at]);
+                ck_assert_int_eq(q, at < n ? (int8_t)row[at] : 0);
+                sum += q;
+            }
+            ck_assert_int_eq(group[g].sum, sum);
+        }
+        ck_assert_int_eq(group[(n - 1) / SHOAL_GROUP + 1].sum, 0x55555555);
+    }
+}
+END_TEST
+
 START_TEST(test_zero_row)
 {
     float x[40] = {0}, y[40];
@@ -163,6 +192,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, test_row_bytes);
     SHOAL_TEST(suite, test_rows_stay_in_their_bytes);
     SHOAL_TEST(suite, test_values);
+    SHOAL_TEST(suite, test_groups);
     SHOAL_TEST(suite, test_zero_row);
     SHOAL_TEST(suite, test_same_bytes_from_every_variant);
     SHOAL_TEST(suite, test_format_table);
