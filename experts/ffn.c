@@ -101,10 +101,20 @@ static void run_batch(shoal_ffn *ffn, const shoal_shard_layer *layer, const shoa
         int64_t at = begin - first;
         const float *x = ffn->x + at * n_embd;
         const shoal_expert *w = &layer->expert[e];
-        ffn->item[n_item++] =
-            (shoal_matmul_item){ffn->gate + at * n_ff, n_ff, &w->gate, x, n_embd, n, w->gate_bias};
-        ffn->item[n_item++] =
-            (shoal_matmul_item){ffn->up + at * n_ff, n_ff, &w->up, x, n_embd, n, w->up_bias};
+        ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->gate + at * n_ff,
+                                                  .ld_y = n_ff,
+                                                  .w = &w->gate,
+                                                  .x = x,
+                                                  .ld_x = n_embd,
+                                                  .n_token = n,
+                                                  .bias = w->gate_bias};
+        ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->up + at * n_ff,
+                                                  .ld_y = n_ff,
+                                                  .w = &w->up,
+                                                  .x = x,
+                                                  .ld_x = n_embd,
+                                                  .n_token = n,
+                                                  .bias = w->up_bias};
     }
     shoal_op_matmul_many(compute, ffn->item, n_item);
     shoal_op_activate(compute, &ffn->activation, ffn->gate, ffn->gate, ffn->up,
@@ -115,9 +125,13 @@ static void run_batch(shoal_ffn *ffn, const shoal_shard_layer *layer, const shoa
         int64_t at = begin - first;
         const shoal_expert *w = &layer->expert[e];
         if (n > 0)
-            ffn->item[n_item++] = (shoal_matmul_item){ffn->y + at * n_embd,  n_embd, &w->down,
-                                                      ffn->gate + at * n_ff, n_ff,   n,
-                                                      w->down_bias};
+            ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->y + at * n_embd,
+                                                      .ld_y = n_embd,
+                                                      .w = &w->down,
+                                                      .x = ffn->gate + at * n_ff,
+                                                      .ld_x = n_ff,
+                                                      .n_token = n,
+                                                      .bias = w->down_bias};
     }
     shoal_op_matmul_many(compute, ffn->item, n_item);
 }

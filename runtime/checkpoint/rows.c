@@ -105,7 +105,7 @@ static shoal_status open_scales(shoal__rows *r)
 static shoal_status open_mxfp4_scales(shoal__rows *r)
 {
     const shoal__source *s = r->source;
-    size_t n_group = (size_t)s->n_col / SHOAL_MXFP4_GROUP;
+    size_t n_group = (size_t)s->n_col / SHOAL_GROUP;
     size_t n_span = ((size_t)(s->n_row - 1) * (size_t)s->row_step + 1) * n_group;
     r->mxfp4_scale = malloc(n_span);
     if (r->mxfp4_scale == NULL)
@@ -127,7 +127,7 @@ static shoal_status open_mxfp4_scales(shoal__rows *r)
 
 static const uint8_t *mxfp4_scales(const shoal__rows *r, int32_t row)
 {
-    return r->mxfp4_scale + (size_t)row * ((size_t)r->source->n_col / SHOAL_MXFP4_GROUP);
+    return r->mxfp4_scale + (size_t)row * ((size_t)r->source->n_col / SHOAL_GROUP);
 }
 
 /* -- rows -- */
@@ -302,11 +302,11 @@ shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, in
 /* GGUF keeps scale and nibbles together. */
 static shoal_status pack_split(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n)
 {
-    size_t n_group = (size_t)n * ((size_t)w->n_col / SHOAL_MXFP4_GROUP);
-    uint8_t *split = malloc(n_group * (1 + SHOAL_MXFP4_GROUP / 2));
+    size_t n_group = (size_t)n * ((size_t)w->n_col / SHOAL_GROUP);
+    uint8_t *split = malloc(n_group * (1 + SHOAL_GROUP / 2));
     if (split == NULL)
-        return no_memory(rows, n_group * (1 + SHOAL_MXFP4_GROUP / 2));
-    uint8_t *scales = split + n_group * (SHOAL_MXFP4_GROUP / 2);
+        return no_memory(rows, n_group * (1 + SHOAL_GROUP / 2));
+    uint8_t *scales = split + n_group * (SHOAL_GROUP / 2);
     shoal__mxfp4_split(split, scales, rows->loader->piece, n_group);
     bool good = memchr(scales, 0xff, n_group) == NULL;
     if (good)

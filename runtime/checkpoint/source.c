@@ -213,16 +213,16 @@ static shoal_status find_mxfp4_pair(shoal__source *s, const shoal_loader *loader
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
                           "%s: tensor %s has dtype %s, wanted U8 or F8_E8M0",
                           file_of(loader, scales), scales->name, dtype_of(scales));
-    if (s->n_col % SHOAL_MXFP4_GROUP != 0)
+    if (s->n_col % SHOAL_GROUP != 0)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
                           "%s: tensor %s: a row of %d elements has no whole blocks of %d",
-                          file_of(loader, blocks), blocks->name, s->n_col, SHOAL_MXFP4_GROUP);
+                          file_of(loader, blocks), blocks->name, s->n_col, SHOAL_GROUP);
     int32_t n_stored = ref.n_stored_row > 0 ? ref.n_stored_row : n_row;
-    wanted_shape wanted = shape_of_ref(ref, n_stored, s->n_col / SHOAL_MXFP4_GROUP);
+    wanted_shape wanted = shape_of_ref(ref, n_stored, s->n_col / SHOAL_GROUP);
     SHOAL_TRY(check_shape(loader, scales, &wanted));
     int32_t n_dim = wanted.n_dim;
     wanted.dim[n_dim - 2] = scales->shape[n_dim - 2];
-    wanted.dim[wanted.n_dim++] = SHOAL_MXFP4_GROUP / 2;
+    wanted.dim[wanted.n_dim++] = SHOAL_GROUP / 2;
     SHOAL_TRY(check_shape(loader, blocks, &wanted));
     s->n_stored_row = (int32_t)scales->shape[n_dim - 2];
     s->scale = scales;

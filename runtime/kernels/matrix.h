@@ -14,10 +14,10 @@
  * lane holds four neighbouring columns, which is what integer dot products take. Columns behind
  * n_col are zeros.
  *
- *     Q8     f16 scales; 8 quads of bytes, q + 128;                    w = scale * q,   q in
- * -127..127 Q4     f16 scales; 4 quads, low nibble q + 8 of column 4p + j, high nibble of column 16
- * + 4p + j;                        w = scale * q,   q in -8..7 MXFP4  e8m0 scales, 2^(e - 127);
- * nibbles as Q4, e2m1 codes;      w = scale * e2m1
+ *     Q8     w = scale * q, q in -127..127; f16 scales; 8 quads of bytes q + 128
+ *     Q4     w = scale * q, q in -8..7; f16 scales; 4 quads of nibbles q + 8: the low one of
+ *            column 4p + j, the high one of column 16 + 4p + j
+ *     MXFP4  w = 2^(e - 127) * e2m1; scales are the bytes e; 4 quads of nibbles as in Q4
  *
  * With f32 activations the sum of each group is accumulated on its own and then
  * acc = fma(scale, group, acc), as for FP8. With int8 activations see kernels.h, matmul_int8.
@@ -88,8 +88,8 @@ void shoal_matrix_pack_mxfp4(shoal_matrix *w, int32_t row0, int32_t n_row, const
  *     Q8  scale = f16(amax / 127), q = round-half-even(x / scale) within -127 .. 127
  *     Q4  scale = f16(m / -8), m the value of largest magnitude (the first of equals),
  *         q = round-half-even(x / scale) within -8 .. 7
- * and q = 0 where the f16 scale is 0. False, with the row in *bad_row, if a value is not finite or
- * a scale is beyond f16. */
+ * and q = 0 where the f16 scale is 0. False, with the row of w in *bad_row, if a value is not
+ * finite or a scale is beyond f16. */
 bool shoal_matrix_pack_quantised(shoal_matrix *w, int32_t row0, int32_t n_row, const float *src,
                                  int32_t *bad_row);
 

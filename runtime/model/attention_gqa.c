@@ -38,9 +38,27 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
     int32_t n = in->n_token;
 
     const shoal_matmul_item item[3] = {
-        {step->q, q_width, &w->q, step->h, s->n_embd, n, w->q_bias},
-        {step->kv, kv_width, &w->k, step->h, s->n_embd, n, w->k_bias},
-        {step->kv + k_width, kv_width, &w->v, step->h, s->n_embd, n, w->v_bias},
+        {.y = step->q,
+         .ld_y = q_width,
+         .w = &w->q,
+         .x = step->h,
+         .ld_x = s->n_embd,
+         .n_token = n,
+         .bias = w->q_bias},
+        {.y = step->kv,
+         .ld_y = kv_width,
+         .w = &w->k,
+         .x = step->h,
+         .ld_x = s->n_embd,
+         .n_token = n,
+         .bias = w->k_bias},
+        {.y = step->kv + k_width,
+         .ld_y = kv_width,
+         .w = &w->v,
+         .x = step->h,
+         .ld_x = s->n_embd,
+         .n_token = n,
+         .bias = w->v_bias},
     };
     shoal_op_matmul_many(&model->compute, item, 3);
     norm_and_rotate(model, step->q, q_width, a->n_head, w->q_norm, n);
@@ -53,7 +71,12 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
                                  (int32_t)kv_width);
     }
     shoal__attend(model, in, layer, step->q);
-    const shoal_matmul_item out = {step->acc, s->n_embd, &w->o,    step->attended,
-                                   q_width,   n,         w->o_bias};
+    const shoal_matmul_item out = {.y = step->acc,
+                                   .ld_y = s->n_embd,
+                                   .w = &w->o,
+                                   .x = step->attended,
+                                   .ld_x = q_width,
+                                   .n_token = n,
+                                   .bias = w->o_bias};
     shoal_op_matmul_many(&model->compute, &out, 1);
 }

@@ -31,9 +31,18 @@ static void project(shoal_model *model, const shoal_attention_weights *w, int32_
     int64_t kv_width = a->kv_lora_rank + a->rope.n_rot;
     bool low_rank = a->q_lora_rank > 0;
     const shoal_matmul_item item[2] = {
-        {step->kv, kv_width, &w->kv_a, step->h, s->n_embd, n, NULL},
-        {low_rank ? step->q_latent : step->q, low_rank ? a->q_lora_rank : q_width,
-         low_rank ? &w->q_a : &w->q, step->h, s->n_embd, n, NULL},
+        {.y = step->kv,
+         .ld_y = kv_width,
+         .w = &w->kv_a,
+         .x = step->h,
+         .ld_x = s->n_embd,
+         .n_token = n},
+        {.y = low_rank ? step->q_latent : step->q,
+         .ld_y = low_rank ? a->q_lora_rank : q_width,
+         .w = low_rank ? &w->q_a : &w->q,
+         .x = step->h,
+         .ld_x = s->n_embd,
+         .n_token = n},
     };
     shoal_op_matmul_many(c, item, 2);
     if (low_rank) {
@@ -68,13 +77,12 @@ static void absorb(shoal_model *model, const shoal_attention_weights *w, int32_t
     shoal_step *step = &model->step;
     int64_t q_width = (int64_t)a->n_head * a->head_dim, d_k = a->kv_lora_rank + a->rope.n_rot;
     for (int32_t head = 0; head < a->n_head; head++)
-        step->head_item[head] = (shoal_matmul_item){step->q_absorbed + head * d_k,
-                                                    a->n_head * d_k,
-                                                    &w->k_up[head],
-                                                    step->q + (int64_t)head * a->head_dim,
-                                                    q_width,
-                                                    n,
-                                                    NULL};
+        step->head_item[head] = (shoal_matmul_item){.y = step->q_absorbed + head * d_k,
+                                                    .ld_y = a->n_head * d_k,
+                                                    .w = &w->k_up[head],
+                                                    .x = step->q + (int64_t)head * a->head_dim,
+                                                    .ld_x = q_width,
+                                                    .n_token = n};
     shoal_op_matmul_many(&model->compute, step->head_item, a->n_head);
     for (int32_t t = 0; t < n; t++) {
         for (int32_t head = 0; head < a->n_head; head++) {
@@ -102,13 +110,12 @@ void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int
     shoal__attend(model, in, layer, step->q_absorbed);
     for (int32_t head = 0; head < a->n_head; head++)
         step->head_item[head] =
-            (shoal_matmul_item){step->values + (int64_t)head * a->v_dim,
-                                value_width,
-                                &w->v_up[head],
-                                step->attended + (int64_t)head * a->kv_lora_rank,
-                                latent_width,
-                                n,
-                                NULL};
+            (shoal_matmul_item){.y = step->values + (int64_t)head * a->v_dim,
+                                .ld_y = value_width,
+                                .w = &w->v_up[head],
+                                .x = step->attended + (int64_t)head * a->kv_lora_rank,
+                                .ld_x = latent_width,
+                                .n_token = n};
     shoal_op_matmul_many(&model->compute, step->head_item, a->n_head);
     shoal_op_matmul(&model->compute, step->acc, s->n_embd, &w->o, step->values, value_width, n);
 }

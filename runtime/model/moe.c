@@ -10,8 +10,18 @@ void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights
     shoal_step *step = &model->step;
     int32_t n_embd = model->spec->n_embd, n_ff = weights->gate.n_row;
     const shoal_matmul_item item[2] = {
-        {step->gate, n_ff, &weights->gate, h, n_embd, n_token, NULL},
-        {step->up, n_ff, &weights->up, h, n_embd, n_token, NULL},
+        {.y = step->gate,
+         .ld_y = n_ff,
+         .w = &weights->gate,
+         .x = h,
+         .ld_x = n_embd,
+         .n_token = n_token},
+        {.y = step->up,
+         .ld_y = n_ff,
+         .w = &weights->up,
+         .x = h,
+         .ld_x = n_embd,
+         .n_token = n_token},
     };
     shoal_op_matmul_many(&model->compute, item, 2);
     shoal_op_activate(&model->compute, &model->spec->activation, step->gate, step->gate, step->up,
@@ -51,8 +61,13 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
     const shoal_layer_weights *w = &model->weights.layer[layer];
     shoal_step *step = &model->step;
     int32_t n = in->n_token;
-    const shoal_matmul_item logits = {
-        step->router_logits, s->router.n_expert, &w->router, step->h, s->n_embd, n, w->router_bias};
+    const shoal_matmul_item logits = {.y = step->router_logits,
+                                      .ld_y = s->router.n_expert,
+                                      .w = &w->router,
+                                      .x = step->h,
+                                      .ld_x = s->n_embd,
+                                      .n_token = n,
+                                      .bias = w->router_bias};
     shoal_op_matmul_many(&model->compute, &logits, 1);
     shoal_route(step->topk_expert, step->topk_weight, &s->router, model->compute.kernels,
                 step->router_logits, w->router_select_bias, n);

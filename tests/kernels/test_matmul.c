@@ -9,33 +9,47 @@ static void fill_guard(float *y, int64_t n)
         memcpy(&y[i], &guard, sizeof guard);
 }
 
-/* An element of MXFP4 divided by its scale is exact. */
-static float one_mxfp4(const shoal_matrix *w, const float *x, int32_t row)
+/* The scale of a row and group of a quantised matrix, from its bytes. */
+static float scale_of(const shoal_matrix *w, int32_t row, int32_t group)
 {
+    size_t at = (size_t)(row / 16) * (size_t)((w->n_col + 31) / 32) + (size_t)group;
     const uint8_t *data = w->data;
+    if (w->format == SHOAL_FORMAT_MXFP4)
+        return ldexpf(1.0f, data[at * 272 + (size_t)(row % 16)] - 127);
+    uint16_t half;
+    memcpy(&half, data + at * (w->format == SHOAL_FORMAT_Q8 ? 544 : 288) + (size_t)(row % 16) * 2,
+           sizeof half);
+    return shoal_f16_to_f32(half);
+}
+
+/* An element divided by its scale is exact. */
+static float one_quantised(const shoal_matrix *w, const float *x, int32_t row)
+{
     float acc = 0;
     for (int32_t c0 = 0; c0 < w->n_col; c0 += 32) {
-        size_t at = (size_t)(row / 16) * (size_t)(w->n_col / 32) + (size_t)(c0 / 32);
-        double scale = ldexp(1.0, data[at * 272 + (size_t)(row % 16)] - 127);
+        float scale = scale_of(w, row, c0 / 32);
         float group = 0;
-        for (int32_t c = c0; c < c0 + 32; c++)
-            group = fmaf((float)((double)shoal_matrix_at(w, row, c) / scale), x[c], group);
-        acc = fmaf((float)scale, group, acc);
+        for (int32_t c = c0; c < c0 + 32 && c < w->n_col; c++) {
+            double element = scale == 0 ? 0 : (double)shoal_matrix_at(w, row, c) / (double)scale;
+            group = fmaf((float)element, x[c], group);
+        }
+        acc = fmaf(scale, group, acc);
     }
     return acc;
 }
 
-/* The specification, one element: sequential fma over the columns, FP8 and MXFP4 in groups. */
+/* The specification, one element: sequential fma over the columns, FP8 and quantised
+ * formats in groups. */
 static float one_output(const shoal_matrix *w, const float *x, int32_t row)
 {
-    if (w->format != SHOAL_FORMAT_FP8_BLOCK && w->format != SHOAL_FORMAT_MXFP4) {
+    if (shoal_format_is_quantised(w->format))
+        return one_quantised(w, x, row);
+    if (w->format != SHOAL_FORMAT_FP8_BLOCK) {
         float acc = 0;
         for (int32_t c = 0; c < w->n_col; c++)
             acc = fmaf(shoal_matrix_at(w, row, c), x[c], acc);
         return acc;
     }
-    if (w->format == SHOAL_FORMAT_MXFP4)
-        return one_mxfp4(w, x, row);
     shoal_matrix unscaled = *w;
     float one[1024];
     int32_t n_block = (w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;

@@ -99,8 +99,10 @@ static void check_mxfp4(int32_t n_row, int32_t n_col)
         }
     }
     const uint8_t *last = (const uint8_t *)w.data + (size_t)(n_band - 1) * band_bytes;
-    for (size_t i = 0; i < band_bytes && n_row % 16 != 0; i++)
-        ck_assert(i % 16 < (size_t)(n_row % 16) || last[i] == 0);
+    for (size_t i = 0; i < band_bytes && n_row % 16 != 0; i++) {
+        size_t lane = i % 272 < 16 ? i % 272 : (i % 272 - 16) % 64 / 4;
+        ck_assert(lane < (size_t)(n_row % 16) || last[i] == 0);
+    }
     free(scales);
     free(blocks);
     drop_matrix(&w);
@@ -143,6 +145,8 @@ START_TEST(formats_know_their_dtype)
     ck_assert(!shoal_format_of_dtype(&untouched, SHOAL_DTYPE_U8));
     ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_BF16), "bf16");
     ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_MXFP4), "mxfp4");
+    ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_Q8), "q8");
+    ck_assert_str_eq(shoal_format_text(SHOAL_FORMAT_Q4), "q4");
 }
 END_TEST
 

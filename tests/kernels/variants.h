@@ -140,14 +140,14 @@ static inline shoal_matrix empty_matrix(shoal_format format, int32_t n_row, int3
 /* Columns that a format can have: MXFP4 only knows whole groups. */
 static inline int32_t columns(shoal_format format, int32_t n_col)
 {
-    int32_t group = format == SHOAL_FORMAT_MXFP4 ? SHOAL_MXFP4_GROUP : 1;
+    int32_t group = format == SHOAL_FORMAT_MXFP4 ? SHOAL_GROUP : 1;
     return (n_col + group - 1) / group * group;
 }
 
 static inline shoal_matrix random_mxfp4(int32_t n_row, int32_t n_col, source *s)
 {
     shoal_matrix w = empty_matrix(SHOAL_FORMAT_MXFP4, n_row, n_col);
-    int64_t n_group = (int64_t)n_row * n_col / SHOAL_MXFP4_GROUP;
+    int64_t n_group = (int64_t)n_row * n_col / SHOAL_GROUP;
     uint8_t *blocks = room((size_t)n_group * 16);
     uint8_t *scales = room((size_t)n_group);
     for (int64_t i = 0; i < n_group * 16; i++)
@@ -160,11 +160,32 @@ static inline shoal_matrix random_mxfp4(int32_t n_row, int32_t n_col, source *s)
     return w;
 }
 
+/* Q8 and Q4 of random values, a few groups of them zero. */
+static inline shoal_matrix random_quantised(shoal_format format, int32_t n_row, int32_t n_col,
+                                            source *s)
+{
+    shoal_matrix w = empty_matrix(format, n_row, n_col);
+    float *rows = floats((int64_t)n_row * n_col);
+    int32_t bad_row = -1;
+    for (int32_t r = 0; r < n_row; r++) {
+        for (int32_t c0 = 0; c0 < n_col; c0 += SHOAL_GROUP) {
+            float size = draw(s) % 19 == 0 ? 0.0f : draw_float(s);
+            for (int32_t c = c0; c < n_col && c < c0 + SHOAL_GROUP; c++)
+                rows[(int64_t)r * n_col + c] = size * draw_float(s);
+        }
+    }
+    ck_assert(shoal_matrix_pack_quantised(&w, 0, n_row, rows, &bad_row));
+    free(rows);
+    return w;
+}
+
 static inline shoal_matrix random_matrix(shoal_format format, int32_t n_row, int32_t n_col,
                                          source *s)
 {
     if (format == SHOAL_FORMAT_MXFP4)
         return random_mxfp4(n_row, columns(format, n_col), s);
+    if (shoal_format_is_quantised(format))
+        return random_quantised(format, n_row, n_col, s);
     shoal_matrix w = empty_matrix(format, n_row, n_col);
     void *raw = random_elements(format, (int64_t)n_row * n_col, s);
     shoal_matrix_pack(&w, 0, n_row, raw);

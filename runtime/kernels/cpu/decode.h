@@ -7,15 +7,28 @@
 
 #include "runtime/kernels/cpu/lanes.h"
 
-/* What lies at a column of a band. The two halves of an MXFP4 group share their bytes. */
+/* What lies at a column of a band, or in a byte of a quad: the two halves of a group of Q4 or MXFP4
+ * share their bytes. */
 typedef enum shoal__codec {
     SHOAL__F32,
     SHOAL__F16,
     SHOAL__BF16,
     SHOAL__E4M3,
+    SHOAL__INT8,
+    SHOAL__INT4_LOW,
+    SHOAL__INT4_HIGH,
     SHOAL__E2M1_LOW,
     SHOAL__E2M1_HIGH,
 } shoal__codec;
+
+typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
+
+SHOAL_INLINE shoal__u32 shoal__load_quad(const unsigned char *w)
+{
+    shoal__u32 quad;
+    memcpy(&quad, w, sizeof quad);
+    return quad;
+}
 
 SHOAL_INLINE size_t shoal__codec_bytes(const shoal__codec codec)
 {
@@ -25,8 +38,6 @@ SHOAL_INLINE size_t shoal__codec_bytes(const shoal__codec codec)
 #if SHOAL_LANES > 4
 #include "runtime/kernels/cpu/decode_x86.h"
 #else
-
-typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
 
 SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
 {
@@ -38,6 +49,11 @@ SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
 /* The value bits are shifted to where f32 has them and the exponent is re-biased. A subnormal gets
  * the smallest normal exponent instead, whose implied one is then subtracted: exact, and without
  * subnormal operands, which are slow. */
+SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
+{
+    return (shoal__u32){w[0], w[1], w[2], w[3]};
+}
+
 SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
 {
     shoal__u32 half = shoal__load_u16(w);
@@ -57,17 +73,15 @@ SHOAL_INLINE shoal__vec shoal__load_bf16(const unsigned char *w)
 /* e4m3 has so few subnormals that it pays to let the multiplication normalise them. */
 SHOAL_INLINE shoal__vec shoal__load_e4m3(const unsigned char *w)
 {
-    shoal__u32 byte = {w[0], w[1], w[2], w[3]};
+    shoal__u32 byte = shoal__load_u8(w);
     shoal__u32 magnitude = byte << 20 & 0x07f00000u;
     magnitude |= (shoal__u32)(magnitude == 0x07f00000u) & 0x7fc00000u; /* NaN */
     return (shoal__vec)(magnitude | (byte << 24 & 0x80000000u)) * 0x1p120f;
 }
 
-/* As f16: the two smallest codes lack the implied one. */
-SHOAL_INLINE shoal__vec shoal__load_e2m1(const unsigned char *w, const int32_t shift)
+/* The low four bits of each lane. As f16: the two smallest codes lack the implied one. */
+SHOAL_INLINE shoal__vec shoal__e2m1(shoal__u32 code)
 {
-    shoal__u32 byte = {w[0], w[1], w[2], w[3]};
-    shoal__u32 code = byte >> shift & 15;
     shoal__u32 subnormal = (shoal__u32)((code & 7) < 2);
     shoal__u32 bits = ((code & 7) << 22) + (126u << 23) + (subnormal & 1u << 23);
     shoal__vec value = (shoal__vec)bits - (shoal__vec)(subnormal & 0x3f800000u); /* 1 */
@@ -76,7 +90,32 @@ SHOAL_INLINE shoal__vec shoal__load_e2m1(const unsigned char *w, const int32_t s
 
 #endif
 
-/* One register; w: what lies at its first lane. */
+/* Byte j of each lane's four. 2^23 + b is the float of these bits. */
+SHOAL_INLINE shoal__vec shoal__decode_quad(const shoal__codec codec, shoal__u32 quad,
+                                           const int32_t j)
+{
+    switch (codec) {
+    case SHOAL__INT4_LOW:
+        return (shoal__vec)((quad >> (8 * j) & 15u) | 0x4b000000u) - (0x1p23f + 8);
+    case SHOAL__INT4_HIGH:
+        return (shoal__vec)((quad >> (8 * j + 4) & 15u) | 0x4b000000u) - (0x1p23f + 8);
+    case SHOAL__E2M1_LOW:
+        return shoal__e2m1(quad >> (8 * j));
+    case SHOAL__E2M1_HIGH:
+        return shoal__e2m1(quad >> (8 * j + 4));
+    default:
+        return (shoal__vec)((quad >> (8 * j) & 255u) | 0x4b000000u) - (0x1p23f + 128);
+    }
+}
+
+/* 2^(e - 127) of a byte e below 255; 2^-127 is subnormal. */
+SHOAL_INLINE shoal__vec shoal__load_e8m0(const unsigned char *w)
+{
+    shoal__u32 e = shoal__load_u8(w);
+    return (shoal__vec)(e << 23 | ((shoal__u32)(e == 0) & 1u << 22));
+}
+
+/* One register of the formats without groups; w: what lies at its first lane. */
 SHOAL_INLINE shoal__vec shoal__decode(const shoal__codec codec, const unsigned char *w)
 {
     switch (codec) {
@@ -86,11 +125,7 @@ SHOAL_INLINE shoal__vec shoal__decode(const shoal__codec codec, const unsigned c
         return shoal__load_bf16(w);
     case SHOAL__E4M3:
         return shoal__load_e4m3(w);
-    case SHOAL__E2M1_LOW:
-        return shoal__load_e2m1(w, 0);
-    case SHOAL__E2M1_HIGH:
-        return shoal__load_e2m1(w, 4);
-    case SHOAL__F32:
+    default:
         break;
     }
     shoal__vec v;

@@ -5,7 +5,6 @@
 
 #include "runtime/kernels/cpu/lanes.h"
 
-typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
 typedef uint16_t shoal__u16 __attribute__((vector_size(2 * SHOAL_LANES)));
 
 /* Loads of as many bytes or halves as there are lanes, widened. */
@@ -67,10 +66,10 @@ SHOAL_INLINE shoal__vec shoal__load_e4m3(const unsigned char *w)
     return shoal__half_to_f32(half) * 256.0f;
 }
 
-/* A table where it fits a register, or half of it with the sign apart. */
-SHOAL_INLINE shoal__vec shoal__load_e2m1(const unsigned char *w, const int32_t shift)
+/* The low four bits of each lane: a table where it fits a register, or half of it with the sign
+ * apart. */
+SHOAL_INLINE shoal__vec shoal__e2m1(shoal__u32 code)
 {
-    shoal__u32 code = shoal__load_u8(w) >> shift;
 #if SHOAL_LANES == 16
     const shoal__vec value = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                               -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};

@@ -12,25 +12,51 @@ enum {
     CHAINS = 4,              /* sums of a register's width that hide the latency of fma */
 };
 
-/* Columns that are summed on their own before their scale is applied; 0: the format has none. */
-SHOAL_INLINE int32_t scale_group(shoal_format format)
+SHOAL_INLINE bool in_quads(const shoal_format format)
 {
-    return format == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FP8_BLOCK
-           : format == SHOAL_FORMAT_MXFP4   ? SHOAL_MXFP4_GROUP
-                                            : 0;
+    return format == SHOAL_FORMAT_Q8 || format == SHOAL_FORMAT_Q4 || format == SHOAL_FORMAT_MXFP4;
 }
 
-/* Column c of a band; for MXFP4 the group of columns that begins at c. */
+/* Columns that are summed on their own before their scale is applied; 0: the format has none. */
+SHOAL_INLINE int32_t scale_group(const shoal_format format)
+{
+    return format == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FP8_BLOCK : in_quads(format) ? SHOAL_GROUP : 0;
+}
+
+/* Bytes of scales before the quads of a group. */
+SHOAL_INLINE size_t scales_bytes(const shoal_format format)
+{
+    return SHOAL_BAND * (format == SHOAL_FORMAT_MXFP4 ? 1 : sizeof(uint16_t));
+}
+
+/* Column c of a band; in quads, the group of columns that begins at c. */
 SHOAL_INLINE const unsigned char *band_at(const shoal_matrix *w, int32_t band, int32_t c,
                                           const shoal_format format)
 {
     const unsigned char *data = w->data;
     size_t n_col = (size_t)w->n_col;
-    if (format == SHOAL_FORMAT_MXFP4)
-        return data +
-               ((size_t)band * n_col + (size_t)c) / SHOAL_MXFP4_GROUP * SHOAL_MXFP4_GROUP_BYTES;
+    if (in_quads(format)) {
+        size_t n_group = (n_col + SHOAL_GROUP - 1) / SHOAL_GROUP;
+        size_t bytes = format == SHOAL_FORMAT_Q8   ? SHOAL_Q8_GROUP_BYTES
+                       : format == SHOAL_FORMAT_Q4 ? SHOAL_Q4_GROUP_BYTES
+                                                   : SHOAL_MXFP4_GROUP_BYTES;
+        return data + ((size_t)band * n_group + (size_t)c / SHOAL_GROUP) * bytes;
+    }
     size_t bytes = format == SHOAL_FORMAT_F32 ? 4 : format == SHOAL_FORMAT_FP8_BLOCK ? 1 : 2;
     return data + ((size_t)band * n_col + (size_t)c) * SHOAL_BAND * bytes;
+}
+
+/* The scales of 16 rows for the group of columns at c0, lanes from l on. */
+SHOAL_INLINE shoal__vec scales_at(const shoal_matrix *w, int32_t band, int32_t c0, int32_t l,
+                                  const shoal_format format)
+{
+    if (format == SHOAL_FORMAT_MXFP4)
+        return shoal__load_e8m0(band_at(w, band, c0, format) + l);
+    if (in_quads(format))
+        return shoal__load_f16(band_at(w, band, c0, format) + (size_t)l * sizeof(uint16_t));
+    size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
+    size_t row = (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND));
+    return w->scale[row * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK)] + (shoal__vec){0};
 }
 
 /* acc += scale * sum for the rows of a band, over the group of columns at c0. sum, acc: [n][16]. */
@@ -38,22 +64,11 @@ SHOAL_INLINE void add_scaled(float (*acc)[SHOAL_BAND], float (*sum)[SHOAL_BAND],
                              const shoal_matrix *w, int32_t band, int32_t c0,
                              const shoal_format format)
 {
-    float scale[SHOAL_BAND];
-    if (format == SHOAL_FORMAT_MXFP4) {
-        const unsigned char *exponent = band_at(w, band, c0, format);
-        for (int32_t l = 0; l < SHOAL_BAND; l++) /* 2^-127 is subnormal */
-            scale[l] = shoal__float(exponent[l] == 0 ? 1u << 22 : (uint32_t)exponent[l] << 23);
-    } else {
-        size_t n_block = ((size_t)w->n_col + SHOAL_FP8_BLOCK - 1) / SHOAL_FP8_BLOCK;
-        size_t row = (size_t)(band / (SHOAL_FP8_BLOCK / SHOAL_BAND));
-        for (int32_t l = 0; l < SHOAL_BAND; l++)
-            scale[l] = w->scale[row * n_block + (size_t)(c0 / SHOAL_FP8_BLOCK)];
-    }
-    for (int32_t t = 0; t < n; t++) {
-        for (int32_t l = 0; l < SHOAL_BAND; l += SHOAL_LANES) {
-            shoal__vec part = shoal__vec_load(sum[t] + l);
-            part =
-                shoal__vec_fma_each(shoal__vec_load(scale + l), part, shoal__vec_load(acc[t] + l));
+    for (int32_t l = 0; l < SHOAL_BAND; l += SHOAL_LANES) {
+        shoal__vec scale = scales_at(w, band, c0, l, format);
+        for (int32_t t = 0; t < n; t++) {
+            shoal__vec part = shoal__vec_fma_each(scale, shoal__vec_load(sum[t] + l),
+                                                  shoal__vec_load(acc[t] + l));
             shoal__vec_store(acc[t] + l, part);
         }
     }
@@ -96,6 +111,101 @@ SHOAL_INLINE void mac_packed(float (*sum)[SHOAL_BAND], const unsigned char *w, s
     }
 }
 
+/* The same for n_quad quads, whose columns lie in the order of x. */
+SHOAL_INLINE void mac_quads(float (*sum)[SHOAL_BAND], const unsigned char *w, size_t band_bytes,
+                            const shoal__codec codec, const float *const *x, const int32_t n_quad,
+                            const int32_t n_band, const int32_t n_token)
+{
+    shoal__vec s[8][SHOAL_PARTS];
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < n_band * n_token; i++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            s[i][p] = shoal__vec_load(sum[i] + p * SHOAL_LANES);
+    }
+    for (int32_t q = 0; q < n_quad; q++) {
+#pragma GCC unroll 4
+        for (int32_t b = 0; b < n_band; b++) {
+            const unsigned char *at = w + (size_t)b * band_bytes + (size_t)q * 4 * SHOAL_BAND;
+            if (n_band == 1)
+                __builtin_prefetch(at + AHEAD);
+#pragma GCC unroll 4
+            for (int32_t p = 0; p < SHOAL_PARTS; p++) {
+                shoal__u32 quad = shoal__load_quad(at + (size_t)p * 4 * SHOAL_LANES);
+#pragma GCC unroll 4
+                for (int32_t j = 0; j < 4; j++) {
+                    shoal__vec v = shoal__decode_quad(codec, quad, j);
+#pragma GCC unroll 8
+                    for (int32_t t = 0; t < n_token; t++)
+                        s[b * n_token + t][p] =
+                            shoal__vec_fma(x[t][4 * q + j], v, s[b * n_token + t][p]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < n_band * n_token; i++) {
+#pragma GCC unroll 4
+        for (int32_t p = 0; p < SHOAL_PARTS; p++)
+            shoal__vec_store(sum[i] + p * SHOAL_LANES, s[i][p]);
+    }
+}
+
+SHOAL_INLINE void decode_quads(float *tile, const unsigned char *w, const shoal__codec codec,
+                               const int32_t n_quad)
+{
+    for (int32_t q = 0; q < n_quad; q++) {
+        for (int32_t l = 0; l < SHOAL_BAND; l += SHOAL_LANES) {
+            shoal__u32 quad = shoal__load_quad(w + ((size_t)q * SHOAL_BAND + (size_t)l) * 4);
+#pragma GCC unroll 4
+            for (int32_t j = 0; j < 4; j++)
+                shoal__vec_store(tile + (q * 4 + j) * SHOAL_BAND + l,
+                                 shoal__decode_quad(codec, quad, j));
+        }
+    }
+}
+
+/* A group in quads as a tile [32][16]. */
+SHOAL_INLINE void decode_group(float *tile, const unsigned char *quads, const shoal_format format)
+{
+    if (format == SHOAL_FORMAT_Q8) {
+        decode_quads(tile, quads, SHOAL__INT8, 8);
+        return;
+    }
+    const bool q4 = format == SHOAL_FORMAT_Q4;
+    decode_quads(tile, quads, q4 ? SHOAL__INT4_LOW : SHOAL__E2M1_LOW, 4);
+    decode_quads(tile + SHOAL_GROUP / 2 * SHOAL_BAND, quads,
+                 q4 ? SHOAL__INT4_HIGH : SHOAL__E2M1_HIGH, 4);
+}
+
+/* One group of n_band bands in quads; the last group of a row may have n < 32 columns. */
+SHOAL_INLINE void mac_group(float (*sum)[SHOAL_BAND], const unsigned char *quads, size_t band_bytes,
+                            const float *const *x, int32_t n, const shoal_format format,
+                            const int32_t n_band, const int32_t n_token)
+{
+    if (n < SHOAL_GROUP) {
+        _Alignas(64) float tile[SHOAL_GROUP * SHOAL_BAND];
+        for (int32_t b = 0; b < n_band; b++) {
+            decode_group(tile, quads + (size_t)b * band_bytes, format);
+            mac_packed(sum + b * n_token, (const unsigned char *)tile, 0, SHOAL__F32, x, n, 1,
+                       n_token);
+        }
+        return;
+    }
+    if (format == SHOAL_FORMAT_Q8) {
+        mac_quads(sum, quads, band_bytes, SHOAL__INT8, x, 8, n_band, n_token);
+        return;
+    }
+    const bool q4 = format == SHOAL_FORMAT_Q4;
+    const float *high[8];
+    for (int32_t t = 0; t < n_token; t++)
+        high[t] = x[t] + SHOAL_GROUP / 2;
+    mac_quads(sum, quads, band_bytes, q4 ? SHOAL__INT4_LOW : SHOAL__E2M1_LOW, x, 4, n_band,
+              n_token);
+    mac_quads(sum, quads, band_bytes, q4 ? SHOAL__INT4_HIGH : SHOAL__E2M1_HIGH, high, 4, n_band,
+              n_token);
+}
+
 /* n_band bands from `band` for n_token rows of x, sums into acc [n_band * n_token][16]. */
 SHOAL_INLINE void few_sums(float (*acc)[SHOAL_BAND], const shoal_matrix *w, int32_t band,
                            const float *const *x, const shoal_format format,
@@ -112,20 +222,15 @@ SHOAL_INLINE void few_sums(float (*acc)[SHOAL_BAND], const shoal_matrix *w, int3
     for (int32_t c0 = 0; c0 < w->n_col; c0 += group) {
         _Alignas(64) float sum[8][SHOAL_BAND];
         const unsigned char *at = band_at(w, band, c0, format);
-        const float *x0[8], *x1[8];
-        for (int32_t t = 0; t < n_token; t++) {
+        int32_t n = w->n_col - c0 < group ? w->n_col - c0 : group;
+        const float *x0[8];
+        for (int32_t t = 0; t < n_token; t++)
             x0[t] = x[t] + c0;
-            x1[t] = x0[t] + group / 2;
-        }
         memset(sum, 0, (size_t)(n_band * n_token) * sizeof *sum);
-        if (format == SHOAL_FORMAT_MXFP4) {
-            at += SHOAL_BAND;
-            mac_packed(sum, at, band_bytes, SHOAL__E2M1_LOW, x0, group / 2, n_band, n_token);
-            mac_packed(sum, at, band_bytes, SHOAL__E2M1_HIGH, x1, group / 2, n_band, n_token);
-        } else {
-            int32_t n = w->n_col - c0 < group ? w->n_col - c0 : group;
+        if (in_quads(format))
+            mac_group(sum, at + scales_bytes(format), band_bytes, x0, n, format, n_band, n_token);
+        else
             mac_packed(sum, at, band_bytes, codec, x0, n, n_band, n_token);
-        }
         for (int32_t b = 0; b < n_band; b++)
             add_scaled(acc + b * n_token, sum + b * n_token, n_token, w, band + b, c0, format);
     }
@@ -183,12 +288,15 @@ FEW_OF(few_f16, SHOAL_FORMAT_F16, SHOAL__F16)
 FEW_OF(few_bf16, SHOAL_FORMAT_BF16, SHOAL__BF16)
 FEW_OF(few_fp8, SHOAL_FORMAT_FP8_BLOCK, SHOAL__E4M3)
 FEW_OF(few_mxfp4, SHOAL_FORMAT_MXFP4, SHOAL__E2M1_LOW) /* and _HIGH */
+FEW_OF(few_q8, SHOAL_FORMAT_Q8, SHOAL__INT8)
+FEW_OF(few_q4, SHOAL_FORMAT_Q4, SHOAL__INT4_LOW)
 
 /* Functions of their own, as one of all would have too many loops to hold each in registers. */
 static void (*const few_of[SHOAL_N_FORMAT])(const few *f, int32_t band0, int32_t band1) = {
     [SHOAL_FORMAT_F32] = few_f32,     [SHOAL_FORMAT_F16] = few_f16,
     [SHOAL_FORMAT_BF16] = few_bf16,   [SHOAL_FORMAT_FP8_BLOCK] = few_fp8,
-    [SHOAL_FORMAT_MXFP4] = few_mxfp4,
+    [SHOAL_FORMAT_MXFP4] = few_mxfp4, [SHOAL_FORMAT_Q8] = few_q8,
+    [SHOAL_FORMAT_Q4] = few_q4,
 };
 
 static void decode_block(float *tile, const unsigned char *w, int32_t n, const shoal__codec codec)
@@ -216,8 +324,13 @@ static const float *block_at(float *tile, const shoal_matrix *w, int32_t band, i
         decode_block(tile, at, n, SHOAL__E4M3);
         break;
     case SHOAL_FORMAT_MXFP4:
-        decode_block(tile, at + SHOAL_BAND, n / 2, SHOAL__E2M1_LOW);
-        decode_block(tile + n / 2 * SHOAL_BAND, at + SHOAL_BAND, n / 2, SHOAL__E2M1_HIGH);
+        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_MXFP4), SHOAL_FORMAT_MXFP4);
+        break;
+    case SHOAL_FORMAT_Q8:
+        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_Q8), SHOAL_FORMAT_Q8);
+        break;
+    case SHOAL_FORMAT_Q4:
+        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_Q4), SHOAL_FORMAT_Q4);
         break;
     case SHOAL_N_FORMAT:
         break;
