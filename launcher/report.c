@@ -45,7 +45,6 @@ void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *s)
     mine->expert_bytes_read = shoal_model_expert_bytes_read(s->model);
     mine->memory = *shoal_model_memory(s->model);
     mine->engine_bytes = s->engine_bytes;
-    mine->times = *shoal_model_times(s->model);
     mine->count = *shoal_engine_count(s->engine);
     mine->read_bandwidth_gb_per_s = s->read_bandwidth_gb_per_s;
 }
@@ -183,18 +182,12 @@ static void set_us(shoal_json *object, const char *key, int64_t value_us)
     shoal_json_set(object, key, shoal_json_new_int(value_us));
 }
 
-static shoal_json *phases_json(const shoal_phase_times *t)
+shoal_json *shoal_report_phases_json(const shoal_phase_times *times)
 {
     shoal_json *o = shoal_json_new_object();
-    set_us(o, "attention_us", t->attention_us);
-    set_us(o, "router_us", t->router_us);
-    set_us(o, "dispatch_us", t->dispatch_us);
-    set_us(o, "experts_us", t->experts_us);
-    set_us(o, "combine_us", t->combine_us);
-    set_us(o, "shared_us", t->shared_us);
-    set_us(o, "dense_us", t->dense_us);
-    set_us(o, "logits_us", t->logits_us);
-    set_us(o, "other_us", t->other_us);
+#define SET_PHASE(name) set_us(o, #name "_us", times->name##_us);
+    SHOAL_PHASE_MAP(SET_PHASE)
+#undef SET_PHASE
     return o;
 }
 
@@ -238,7 +231,7 @@ shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_rep
         set_us(o, "step_us", from->count.step_us);
         memory_table memory = {from->memory, from->engine_bytes};
         shoal_json_set(o, "memory", memory_json(&memory));
-        shoal_json_set(o, "phases", phases_json(&from->times));
+        shoal_json_set(o, "phases", shoal_report_phases_json(&from->count.times));
         shoal_json_append(ranks, o);
     }
     return ranks;

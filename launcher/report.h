@@ -22,7 +22,6 @@ struct shoal_rank_report {
     uint64_t weight_bytes_read, expert_bytes_read;
     shoal_memory_table memory;
     uint64_t engine_bytes;
-    shoal_phase_times times;
     shoal_engine_counters count;
     double read_bandwidth_gb_per_s; /* bench; else 0 */
 };
@@ -63,6 +62,9 @@ const char *shoal_draft_report_text(char text[SHOAL_DRAFT_TEXT], const shoal_dra
 
 /* Bytes that all ranks sent. */
 uint64_t shoal_report_sent_bytes(const shoal_rank_report *report, int32_t n_rank);
+
+/* New JSON object, "attention_us" and so on. */
+shoal_json *shoal_report_phases_json(const shoal_phase_times *times);
 
 /* New JSON array, an object per rank. */
 shoal_json *shoal_report_ranks_json(const shoal_session *session, const shoal_rank_report *report);

@@ -208,6 +208,35 @@ const shoal_engine_counters *shoal_engine_count(const shoal_engine *engine)
     return &engine->count;
 }
 
+/* Where the clocks stood when a step began on this rank. */
+typedef struct step_start {
+    int64_t now_us, wait_us, sample_us;
+    shoal_phase_times model;
+} step_start;
+
+static step_start begin_step(const shoal_engine *e)
+{
+    return (step_start){.now_us = shoal_comm_now_us(e->comm),
+                        .wait_us = shoal_comm_count(e->comm)->wait_us,
+                        .sample_us = e->part.sample_us,
+                        .model = *shoal_model_times(e->model)};
+}
+
+/* The model knows its own phases and waits; the engine adds sampling, its waits for results, and as
+ * `other` what is left: control messages and scheduling. */
+static void end_step(shoal_engine *e, const step_start *start)
+{
+    const step_start end = begin_step(e);
+    shoal_phase_times t = end.model;
+    shoal_phase_times_add(&t, &start->model, -1);
+    const int64_t step_us = end.now_us - start->now_us;
+    t.wait_us = end.wait_us - start->wait_us;
+    t.sample_us = end.sample_us - start->sample_us;
+    t.other_us += step_us - shoal_phase_times_total(&t);
+    shoal_phase_times_add(&e->count.times, &t, 1);
+    e->count.step_us += step_us;
+}
+
 /* This rank's part of the step, results into its own result message. */
 static shoal_status run_part(shoal_engine *e)
 {
@@ -271,7 +300,7 @@ shoal_status shoal_engine_step(shoal_engine *engine)
 {
     shoal_engine *e = engine;
     assert(e->rank == 0);
-    const int64_t start_us = shoal_clock_us();
+    const step_start start = begin_step(e);
     shoal__scheduler_plan(&e->scheduler, &e->control);
     e->control.step = e->next_step;
     e->control.stop = false;
@@ -284,14 +313,13 @@ shoal_status shoal_engine_step(shoal_engine *engine)
         SHOAL_TRY(shoal_comm_wait(e->comm, e->request, 2 * e->n_rank, "results"));
         SHOAL_TRY(read_results(e));
     }
-    const int64_t now_us = shoal_clock_us();
-    e->count.step_us += now_us - start_us;
-    shoal__scheduler_complete(&e->scheduler, &e->control, e->place, now_us);
+    shoal__scheduler_complete(&e->scheduler, &e->control, e->place, shoal_clock_us());
     const shoal_engine_counters *text = &e->scheduler.count;
     e->count.n_decode_step = text->n_decode_step;
     e->count.n_decode_token = text->n_decode_token;
     e->count.n_draft_proposed = text->n_draft_proposed;
     e->count.n_draft_accepted = text->n_draft_accepted;
+    end_step(e, &start);
     return SHOAL_OK;
 }
 
@@ -314,7 +342,7 @@ static shoal_status serve_step(shoal_engine *e, bool *stop)
     SHOAL_TRY(shoal_comm_recv_upto(e->comm, request, 0, SHOAL_TAG_CONTROL, e->message,
                                    e->codec.message_bytes_max));
     SHOAL_TRY(shoal_comm_wait(e->comm, request, 1, "control"));
-    const int64_t start_us = shoal_clock_us();
+    const step_start start = begin_step(e);
     SHOAL_TRY(shoal_control_unpack(&e->control, &e->codec, e->message, request->n_bytes, e->log));
     *stop = e->control.stop;
     if (e->control.stop)
@@ -330,7 +358,7 @@ static shoal_status serve_step(shoal_engine *e, bool *stop)
             shoal_comm_send(e->comm, request, 0, SHOAL_TAG_RESULT, e->result[e->rank], n_bytes));
         SHOAL_TRY(shoal_comm_wait(e->comm, request, 1, "results"));
     }
-    e->count.step_us += shoal_clock_us() - start_us;
+    end_step(e, &start);
     return SHOAL_OK;
 }
 

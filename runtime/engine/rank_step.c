@@ -1,5 +1,7 @@
 #include "runtime/engine/rank_step.h"
 
+#include "runtime/base/clock.h"
+
 #include <assert.h>
 #include <string.h>
 
@@ -133,10 +135,12 @@ static void finish_job(void *arg, int32_t tile, int32_t worker)
 
 void shoal__rank_step_finish(shoal_rank_step *s)
 {
+    const int64_t start_us = shoal_clock_us();
     if (s->compute.pool != NULL)
         shoal_pool_run(s->compute.pool, finish_job, s, s->n_job);
     for (int32_t i = 0; i < s->n_job && s->compute.pool == NULL; i++)
         finish_job(s, i, 0);
+    s->sample_us += shoal_clock_us() - start_us;
 }
 
 /* From [n_moe_layer, n_token, top_k] of the step to [n_moe_layer, n_row, top_k] of the chunk. */

@@ -1,7 +1,6 @@
 /* THE LINE: tokens -> embed -> [ attention -> MLP or (route -> plan -> dispatch -> experts ->
  * combine) ] x L -> norm -> logits. The same for prefill and decode: a step is rows of any number
  * of sequences. A rank without rows still takes part in the exchange of every MoE layer. */
-#include "runtime/base/clock.h"
 #include "runtime/kernels/trig.h"
 #include "runtime/model/model_state.h"
 
@@ -61,6 +60,7 @@ static void head(shoal_forward_output *out, shoal_model *model, const shoal_forw
                n_embd * sizeof(float));
     shoal_op_matmul(&model->compute, step->logits, s->n_vocab, &model->weights.lm_head,
                     step->logit_hidden, s->n_embd, in->n_logit);
+    shoal__count_head(model, in->n_logit);
     if (s->logits_divisor != 1.0F)
         model->compute.kernels->scale(step->logits, 1.0F / s->logits_divisor,
                                       (int64_t)in->n_logit * s->n_vocab);
@@ -82,18 +82,18 @@ static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input 
 {
     shoal_phase_times *times = &model->times;
     SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
-    int64_t mark_us = shoal_clock_us();
+    shoal__lap(model, &times->other_us);
+    shoal__count_layer(model, in, layer);
     if (in->n_token > 0)
         shoal__attention(model, in, layer);
     if (in->capture != NULL)
         capture(in->capture->attention_hidden, model, in, layer);
-    times->attention_us += shoal_clock_us() - mark_us;
+    shoal__lap(model, &times->attention_us);
     if (model->spec->is_moe[layer]) {
         SHOAL_TRY(shoal__moe(model, in, layer, moe_layer));
     } else if (in->n_token > 0) {
-        mark_us = shoal_clock_us();
         shoal__dense_mlp(model, layer, in->n_token);
-        times->dense_us += shoal_clock_us() - mark_us;
+        shoal__lap(model, &times->dense_us);
     }
     if (in->capture != NULL)
         capture(in->capture->layer_hidden, model, in, layer);
@@ -104,10 +104,9 @@ shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
                            const shoal_forward_input *in)
 {
     const shoal_spec *s = model->spec;
-    int64_t mark_us = shoal_clock_us();
+    shoal__lap_begin(model);
     embed(model, in, model->step.x, s->n_embd);
     rotations(model, in);
-    model->times.other_us += shoal_clock_us() - mark_us;
 
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < s->n_layer; layer++) {
@@ -115,9 +114,8 @@ shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
         moe_layer += s->is_moe[layer] ? 1 : 0;
     }
 
-    mark_us = shoal_clock_us();
     head(out, model, in, model->weights.final_norm);
-    model->times.logits_us += shoal_clock_us() - mark_us;
+    shoal__lap(model, &model->times.logits_us);
     return model->poll_status;
 }
 
@@ -127,7 +125,8 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     const shoal_spec *s = model->spec;
     const shoal_mtp_weights *w = &model->weights.mtp;
     shoal_step *step = &model->step;
-    int64_t mark_us = shoal_clock_us(), n_embd = s->n_embd;
+    const int64_t n_embd = s->n_embd;
+    shoal__lap_begin(model);
     if (in->n_token > 0) { /* x = W [ norm(embedding of the next token) ; norm(hidden) ] */
         embed(model, in, step->mtp_pair, 2 * n_embd);
         rotations(model, in);
@@ -138,12 +137,10 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
         shoal_op_matmul(&model->compute, step->x, n_embd, &w->project, step->mtp_pair, 2 * n_embd,
                         in->n_token);
     }
-    model->times.other_us += shoal_clock_us() - mark_us;
 
     SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));
 
-    mark_us = shoal_clock_us();
     head(out, model, in, w->head_norm);
-    model->times.logits_us += shoal_clock_us() - mark_us;
+    shoal__lap(model, &model->times.logits_us);
     return model->poll_status;
 }

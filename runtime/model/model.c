@@ -166,7 +166,7 @@ shoal_status shoal_model_load(shoal_model *m)
     shoal_status status = shoal_weights_load(&m->weights, &m->loaded, &from);
     shoal_loader_close(&loader);
     shoal_pool_set_poll(m->compute.pool, poll_comm, m);
-    return status;
+    return status == SHOAL_OK ? shoal__work_open(m) : status;
 }
 
 void shoal_model_close(shoal_model *model)
@@ -182,6 +182,8 @@ void shoal_model_close(shoal_model *model)
     free(model->may_source);
     free(model->n_local_max);
     free(model->expert_format);
+    free(model->layer_work);
+    free(model->expert_slots);
     free(model);
 }
 

@@ -16,6 +16,7 @@
 #include "experts/placement.h"
 #include "runtime/kernels/ops.h"
 #include "runtime/model/spec.h"
+#include "runtime/model/work.h"
 
 typedef struct shoal_model shoal_model;
 
@@ -63,13 +64,14 @@ uint64_t shoal_model_expert_bytes_read(
 uint64_t shoal_model_bytes_read(const shoal_model *model); /* all weight bytes read by this rank */
 const shoal_wire *shoal_model_wire(const shoal_model *model);
 
-/* Where a step's time went on this rank, us, summed since open. The phases add up to the forward
- * pass. */
-typedef struct shoal_phase_times {
-    int64_t attention_us, router_us, dispatch_us, experts_us, combine_us, shared_us, dense_us,
-        logits_us, other_us;
-} shoal_phase_times;
 const shoal_phase_times *shoal_model_times(const shoal_model *model);
+const shoal_work_counters *shoal_model_work(const shoal_model *model);
+
+/* From now on note the slots that this rank computes in each exchange, in order, in n_slot [n_max]
+ * of the caller; NULL, 0: no more. All ranks run the same exchanges, so entry i is the same one on
+ * every rank. shoal_model_n_logged: exchanges since, of which the first n_max are noted. */
+void shoal_model_log_slots(shoal_model *model, int32_t *n_slot, int64_t n_max);
+int64_t shoal_model_n_logged(const shoal_model *model);
 
 /* Consecutive positions of one sequence in this step: rows [row0, row0 + n_row) of the step. */
 typedef struct shoal_chunk {

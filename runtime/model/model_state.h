@@ -7,6 +7,21 @@
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
+/* A moment: the clock, and how long comm had waited by then. */
+typedef struct shoal_lap {
+    int64_t now_us, wait_us;
+} shoal_lap;
+
+/* What a pass through some matrices costs: bytes at once, multiply-adds for each row. */
+typedef struct shoal_weight_work {
+    uint64_t n_bytes, n_mac;
+} shoal_weight_work;
+
+typedef struct shoal_slot_log { /* see shoal_model_log_slots */
+    int32_t *n_slot;            /* [n_max] */
+    int64_t n, n_max;
+} shoal_slot_log;
+
 struct shoal_model {
     const shoal_spec *spec;
     shoal_model_config config;
@@ -30,9 +45,28 @@ struct shoal_model {
         poll_status; /* what comm found between compute tiles; looked at after each layer */
     shoal_memory_table memory;
     shoal_phase_times times;
+    shoal_lap lap; /* when the phase now running began */
+    shoal_work_counters work;
+    shoal_weight_work *layer_work; /* [n_layer] without experts; zeros on an expert-only rank */
+    shoal_weight_work head_work;
+    int32_t *expert_slots; /* [n_local_max] scratch of shoal__count_experts */
+    shoal_slot_log slot_log;
     shoal_weights_totals to_load, loaded;
     shoal_wire wire;
 };
+
+/* Phases are laps of one clock: begin at the start of a pass, then after each piece of work its lap
+ * adds what has passed to a phase of model->times, and what was waited to wait_us. */
+void shoal__lap_begin(shoal_model *model);
+void shoal__lap(shoal_model *model, int64_t *phase_us);
+
+/* model->work: the tables behind it, once weights are carved; then what a pass goes through.
+ * Experts: once per exchange, also where it has no slot here. */
+shoal_status shoal__work_open(shoal_model *model);
+void shoal__count_layer(shoal_model *model, const shoal_forward_input *in, int32_t layer);
+void shoal__count_experts(shoal_model *model, int32_t moe_layer, const int32_t *slot_expert,
+                          int32_t n_slot);
+void shoal__count_head(shoal_model *model, int32_t n_logit);
 
 /* The blocks of the line; x and the other tensors are in model->step. Each adds to model->step.x.
  */

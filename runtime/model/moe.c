@@ -1,5 +1,4 @@
 /* The MLP half of a layer. MoE: who goes where, rows travel out, experts work, rows come home. */
-#include "runtime/base/clock.h"
 #include "runtime/model/model_state.h"
 
 #include <string.h>
@@ -97,14 +96,6 @@ static void shared_experts(shoal_model *model, int32_t layer, int32_t n)
     }
 }
 
-/* Adds what passed since *mark to *phase and moves the mark. */
-static void lap(int64_t *phase_us, int64_t *mark_us)
-{
-    int64_t now_us = shoal_clock_us();
-    *phase_us += now_us - *mark_us;
-    *mark_us = now_us;
-}
-
 shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
                         int32_t moe_layer)
 {
@@ -113,33 +104,33 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
     shoal_exchange *x = &model->exchange;
     const shoal_shard_layer *placed = &model->weights.shard.layer[moe_layer];
     shoal_phase_times *times = &model->times;
-    int64_t mark_us = shoal_clock_us();
     int32_t n = in->n_token;
 
     if (n > 0) {
         norm(model, layer, n);
         route(model, in, layer, moe_layer);
     }
-    lap(&times->router_us, &mark_us);
+    shoal__lap(model, &times->router_us);
     shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,
                      in->is_source,
                      model->is_target + (size_t)moe_layer * (size_t)x->config.n_rank);
     SHOAL_TRY(shoal_dispatch_begin(x, model->comm, step->h, in->step, layer));
-    lap(&times->dispatch_us, &mark_us);
+    shoal__lap(model, &times->dispatch_us);
     if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
         shared_experts(model, layer, n);
-    lap(&times->shared_us, &mark_us);
+    shoal__lap(model, &times->shared_us);
     SHOAL_TRY(shoal_dispatch_end(x, model->comm, in->step, layer));
-    lap(&times->dispatch_us, &mark_us);
+    shoal__lap(model, &times->dispatch_us);
     shoal_experts_forward(step->done, &model->ffn, &model->weights.shard, &model->compute,
                           moe_layer, x->recv.row, x->recv.slot_row, x->recv.slot_expert,
                           x->recv.n_slot);
-    lap(&times->experts_us, &mark_us);
+    shoal__count_experts(model, moe_layer, x->recv.slot_expert, x->recv.n_slot);
+    shoal__lap(model, &times->experts_us);
     SHOAL_TRY(shoal_combine(step->acc, x, model->comm, step->done));
     if (n > 0 && s->n_ff_shared > 0)
         model->compute.kernels->add(step->acc, step->shared, (int64_t)n * s->n_embd);
     if (n > 0)
         shoal__add_residual(model, n);
-    lap(&times->combine_us, &mark_us);
+    shoal__lap(model, &times->combine_us);
     return SHOAL_OK;
 }
