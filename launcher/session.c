@@ -5,7 +5,6 @@
 #include "launcher/progress.h"
 #include "launcher/report.h"
 #include "runtime/base/clock.h"
-#include "runtime/base/topology.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,21 +124,6 @@ static shoal_status open_placement(shoal_session *s)
                                      spec->router.n_group, s->n_rank, s->log);
 }
 
-static shoal_status open_pool(shoal_session *s)
-{
-    int32_t n_thread = s->options.n_thread;
-    if (n_thread == 0) {
-        int32_t n_rank_host = 0;
-        const char *host = shoal_comm_host(s->comm, s->rank);
-        for (int32_t r = 0; r < s->n_rank; r++)
-            n_rank_host += strcmp(shoal_comm_host(s->comm, r), host) == 0;
-        shoal_topology topology;
-        shoal_topology_read(&topology, s->log);
-        n_thread = shoal_topology_threads(&topology, n_rank_host);
-    }
-    return shoal_pool_open(&s->compute.pool, n_thread, s->log);
-}
-
 /* Everything that can be opened and checked without looking at a weight. */
 static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan)
 {
@@ -149,7 +133,7 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     SHOAL_TRY(resolve_options(s, plan));
     SHOAL_TRY(check_drafts(s));
     SHOAL_TRY(shoal_kernels_select(&s->compute.kernels, s->options.kernels, s->log));
-    SHOAL_TRY(open_pool(s));
+    SHOAL_TRY(shoal_cores_open(&s->cores, &s->compute.pool, s->options.n_thread, s->comm, s->log));
     s->engine_config.compute = s->compute;
     SHOAL_TRY(open_placement(s));
     SHOAL_TRY(shoal_comm_poll(s->comm));
@@ -204,6 +188,7 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     STAGE(s, "describing this rank",
           shoal_agreement_fill(&mine, s->checkpoint, &s->spec, &s->placement, &s->options, s->log));
     SHOAL_TRY(shoal_agreement_check(s->comm, &mine, s->log));
+    SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
     STAGE(s, "checking the weights", open_model(s, &progress));
     SHOAL_TRY(shoal_report_memory(s));
     if (plan->before_load != NULL)

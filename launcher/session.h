@@ -10,6 +10,7 @@
 #define SHOAL_LAUNCHER_SESSION_H
 
 #include "launcher/bootstrap.h"
+#include "launcher/cores.h"
 #include "launcher/options.h"
 #include "runtime/engine/engine.h"
 #include "runtime/text/tokenizer.h"
@@ -26,6 +27,7 @@ typedef struct shoal_session {
     shoal_checkpoint *checkpoint;
     shoal_spec spec;
     shoal_tokenizer *tokenizer; /* rank 0; NULL elsewhere and if MODEL has none */
+    shoal_cores cores;
     shoal_compute compute;
     shoal_placement placement;
     shoal_engine_config engine_config;

@@ -9,9 +9,10 @@
 #include <stdlib.h>
 
 /* How an idle worker waits: it spins for SPINS pauses, yields until IDLE_US after its last tile,
- * then sleeps until the next job. The gaps inside a step are shorter than that, so a step wakes
- * nobody; a pool that nobody uses costs nothing. */
-enum { SPINS = 200, IDLE_US = 50 };
+ * then sleeps until the next job. Waking a sleeper takes 20 us and more; the gaps inside a step (a
+ * message's round trip, sampling) are shorter than IDLE_US, so a step wakes nobody. A pool that
+ * nobody uses costs nothing. */
+enum { SPINS = 200, IDLE_US = 200 };
 
 /* `n_left` is the whole protocol. A worker owns tile n_tile - n_left by taking n_left down by one,
  * and only then reads the job: the job cannot change while one of its tiles is not done. A worker
@@ -32,6 +33,8 @@ struct shoal_pool {
     _Alignas(64) atomic_int n_done; /* tiles finished */
     _Alignas(64) atomic_int n_sleeper;
     atomic_bool quit;
+    bool pinned;
+    cpu_set_t before_pin;  /* affinity of the thread that pinned, which is worker 0 */
     pthread_mutex_t mutex; /* with `wake`: workers that sleep until n_left > 0 or quit */
     pthread_cond_t wake;
 };
@@ -180,11 +183,43 @@ void shoal_pool_close(shoal_pool *pool)
     pthread_mutex_unlock(&pool->mutex);
     for (int32_t i = 0; i < pool->n_started; i++)
         pthread_join(pool->thread[i], NULL);
+    if (pool->pinned)
+        pthread_setaffinity_np(pthread_self(), sizeof pool->before_pin, &pool->before_pin);
     pthread_cond_destroy(&pool->wake);
     pthread_mutex_destroy(&pool->mutex);
     free(pool->worker);
     free(pool->thread);
     free(pool);
+}
+
+static bool bind_thread(pthread_t thread, const shoal_cpus *place)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (size_t cpu = 0; cpu < SHOAL_CPU_MAX && cpu < CPU_SETSIZE; cpu++)
+        if (shoal_cpus_has(place, (int32_t)cpu))
+            CPU_SET(cpu, &set);
+    return pthread_setaffinity_np(thread, sizeof set, &set) == 0;
+}
+
+bool shoal_pool_pin(shoal_pool *pool, const shoal_cpus *place)
+{
+    cpu_set_t before;
+    if (pthread_getaffinity_np(pthread_self(), sizeof before, &before) != 0)
+        return false;
+    bool bound = bind_thread(pthread_self(), &place[0]);
+    for (int32_t i = 0; i < pool->n_thread - 1; i++)
+        bound = bound && bind_thread(pool->thread[i], &place[i + 1]);
+    if (bound) {
+        if (!pool->pinned)
+            pool->before_pin = before;
+        pool->pinned = true;
+        return true;
+    }
+    pthread_setaffinity_np(pthread_self(), sizeof before, &before);
+    for (int32_t i = 0; i < pool->n_thread - 1; i++)
+        pthread_setaffinity_np(pool->thread[i], sizeof before, &before);
+    return false;
 }
 
 int32_t shoal_pool_n_thread(const shoal_pool *pool)

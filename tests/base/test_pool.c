@@ -170,6 +170,53 @@ START_TEST(an_idle_pool_sleeps_and_wakes)
 }
 END_TEST
 
+typedef struct seen_on {
+    cpu_set_t set[2]; /* of each worker */
+    atomic_int n_in;
+} seen_on;
+
+static void look_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)tile;
+    seen_on *s = arg;
+    pthread_getaffinity_np(pthread_self(), sizeof s->set[worker], &s->set[worker]);
+    atomic_fetch_add(&s->n_in, 1);
+    for (int i = 0; i < 5000 && atomic_load(&s->n_in) < 2; i++)
+        usleep(1000); /* until both workers have one */
+}
+
+START_TEST(pinned_workers_stay_and_the_caller_is_given_back)
+{
+    cpu_set_t before, after;
+    ck_assert_int_eq(pthread_getaffinity_np(pthread_self(), sizeof before, &before), 0);
+    shoal_cpus place[2] = {{{0}}};
+    for (int32_t cpu = 0, n = 0; cpu < SHOAL_CPU_MAX && n < 2; cpu++)
+        if (CPU_ISSET((size_t)cpu, &before))
+            shoal_cpus_add(&place[n++], cpu);
+    if (place[1].bit[0] == 0)
+        place[1] = place[0]; /* a machine of one */
+    shoal_pool *pool;
+    ck_assert_int_eq(shoal_pool_open(&pool, 2, NULL), SHOAL_OK);
+    ck_assert(shoal_pool_pin(pool, place));
+    seen_on s = {.n_in = 0};
+    shoal_pool_run(pool, look_tile, &s, 2);
+    for (int worker = 0; worker < 2; worker++)
+        for (int32_t cpu = 0; cpu < SHOAL_CPU_MAX; cpu++)
+            ck_assert_int_eq(CPU_ISSET((size_t)cpu, &s.set[worker]) != 0,
+                             shoal_cpus_has(&place[worker], cpu));
+    shoal_pool_close(pool);
+    ck_assert_int_eq(pthread_getaffinity_np(pthread_self(), sizeof after, &after), 0);
+    ck_assert(CPU_EQUAL(&before, &after));
+
+    shoal_cpus nowhere[2] = {{{0}}};
+    ck_assert_int_eq(shoal_pool_open(&pool, 2, NULL), SHOAL_OK);
+    ck_assert(!shoal_pool_pin(pool, nowhere));
+    ck_assert_int_eq(pthread_getaffinity_np(pthread_self(), sizeof after, &after), 0);
+    ck_assert(CPU_EQUAL(&before, &after));
+    shoal_pool_close(pool);
+}
+END_TEST
+
 START_TEST(bad_counts_and_null)
 {
     shoal_log log;
@@ -190,6 +237,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, the_caller_polls);
     SHOAL_TEST(suite, the_caller_polls_while_it_waits);
     SHOAL_TEST(suite, an_idle_pool_sleeps_and_wakes);
+    SHOAL_TEST(suite, pinned_workers_stay_and_the_caller_is_given_back);
     SHOAL_TEST(suite, bad_counts_and_null);
 }
 
