@@ -19,6 +19,7 @@
 #include "runtime/base/log.h"
 #include "runtime/kernels/matrix.h"
 
+#define SHOAL_PEAK_SINK    32 /* values that peak_* begin with and end in */
 #define SHOAL_ATTEND_BLOCK 64 /* positions per block of the cache; a multiple of 16 */
 
 /* 32 values of a row of activations as integers: x = scale * q. A row of n_col values has
@@ -118,6 +119,14 @@ typedef struct shoal_kernels {
     void (*from_bf16)(float *y, const uint16_t *x, int64_t n);
     void (*to_int8)(int8_t *q, float *scale, const float *x, int64_t n);
     void (*from_int8)(float *y, const int8_t *q, const float *scale, int64_t n);
+
+    /* Yardsticks for shoal bench, on one thread. peak_f32, peak_int8: n_round rounds of nothing but
+     * the multiply-adds that matmul and matmul_int8 consist of, on registers; return their number.
+     * sink: any values, overwritten. peak_read: loads n_bytes (a multiple of 4096); returns a value
+     * that depends on them all. */
+    uint64_t (*peak_f32)(float sink[SHOAL_PEAK_SINK], int64_t n_round);
+    uint64_t (*peak_int8)(int32_t sink[SHOAL_PEAK_SINK], int64_t n_round);
+    uint64_t (*peak_read)(const void *from, size_t n_bytes);
 } shoal_kernels;
 
 /* name: "auto" (the widest this CPU has), "reference", "avx2", "avx512". Errors: USAGE (unknown

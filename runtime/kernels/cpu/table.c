@@ -22,4 +22,7 @@ const shoal_kernels SHOAL_FN(kernels) = {
     .from_bf16 = SHOAL_FN(from_bf16),
     .to_int8 = SHOAL_FN(to_int8),
     .from_int8 = SHOAL_FN(from_int8),
+    .peak_f32 = SHOAL_FN(peak_f32),
+    .peak_int8 = SHOAL_FN(peak_int8),
+    .peak_read = SHOAL_FN(peak_read),
 };

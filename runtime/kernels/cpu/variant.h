@@ -46,6 +46,9 @@ void SHOAL_FN(to_bf16)(uint16_t *y, const float *x, int64_t n);
 void SHOAL_FN(from_bf16)(float *y, const uint16_t *x, int64_t n);
 void SHOAL_FN(to_int8)(int8_t *q, float *scale, const float *x, int64_t n);
 void SHOAL_FN(from_int8)(float *y, const int8_t *q, const float *scale, int64_t n);
+uint64_t SHOAL_FN(peak_f32)(float sink[SHOAL_PEAK_SINK], int64_t n_round);
+uint64_t SHOAL_FN(peak_int8)(int32_t sink[SHOAL_PEAK_SINK], int64_t n_round);
+uint64_t SHOAL_FN(peak_read)(const void *from, size_t n_bytes);
 
 extern const shoal_kernels SHOAL_FN(kernels);
 
