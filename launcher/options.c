@@ -96,7 +96,7 @@ static const shoal_option table[] = {
         "prompt tokens of one rank in one step (256)"),
     INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),
     TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
-    TEXT("kernels", "auto|reference|avx2|avx512", RUN, kernels,
+    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512", RUN, kernels,
          "instruction set; all give the same bits (auto)"),
     CHOICE("transport", "auto|self|mpi", RUN, transport,
            "auto: mpi when started by mpirun or srun, else self"),

@@ -40,7 +40,7 @@ typedef struct shoal_attend_state {
 } shoal_attend_state;
 
 typedef struct shoal_kernels {
-    const char *name; /* "reference", "avx2", "avx512" */
+    const char *name; /* "reference", "avx2", "avx2vnni", "avx512" */
 
     /* y[t, r] = sum_c w[r, c] * x[t, c] for the rows of bands [band0, band1) and all t < n_token.
      * x: [n_token, ld_x] f32; y: [n_token, ld_y] f32, only columns of those rows are written.
@@ -129,8 +129,9 @@ typedef struct shoal_kernels {
     uint64_t (*peak_read)(const void *from, size_t n_bytes);
 } shoal_kernels;
 
-/* name: "auto" (the widest this CPU has), "reference", "avx2", "avx512". Errors: USAGE (unknown
- * name, with the list), UNAVAILABLE (this CPU lacks it). The result is static and immutable. */
+/* name: "auto" (the widest this CPU has) or that of a variant. Errors: USAGE (unknown name, with
+ * the list), UNAVAILABLE (with the instructions that this CPU lacks). The result is static and
+ * immutable. */
 shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *name, shoal_log *log);
 
 /* Names that this build and CPU can run, for tests and --help: returns the count, at most n_max

@@ -56,4 +56,10 @@ typedef struct shoal_activation {
 void shoal_op_activate(const shoal_compute *c, const shoal_activation *activation, float *y,
                        const float *gate, const float *up, int64_t n);
 
+/* y [n_row, ld_y groups] = the rows activation(gate, up) as int8 groups: what activate and
+ * to_groups give one after the other. gate, up: [n_row, ld], n_col values of each row. */
+void shoal_op_activate_groups(const shoal_compute *c, const shoal_activation *activation,
+                              shoal_int8_group *y, int64_t ld_y, const float *gate, const float *up,
+                              int64_t ld, int32_t n_row, int32_t n_col);
+
 #endif

@@ -9,42 +9,70 @@
 extern const shoal_kernels shoal__kernels_reference;
 #if defined(SHOAL_X86_VARIANTS)
 extern const shoal_kernels shoal__kernels_avx2;
+extern const shoal_kernels shoal__kernels_avx2vnni;
 extern const shoal_kernels shoal__kernels_avx512;
 #endif
 
 typedef struct variant {
     const char *name;
     const shoal_kernels *kernels;
-    bool (*runs)(void);
+    const char *(*lacks)(void); /* what this CPU lacks for it; NULL: nothing */
 } variant;
 
-static bool always(void)
+static const char *lacks_nothing(void)
 {
-    return true;
+    return NULL;
 }
 
 #if defined(SHOAL_X86_VARIANTS)
-static bool has_avx2(void)
+/* Of leaves that __builtin_cpu_supports does not know with every compiler. */
+static bool has_f16c(void)
 {
-    unsigned eax, ebx, ecx, edx; /* f16c: not every compiler's __builtin_cpu_supports knows it */
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
 }
 
-static bool has_avx512(void)
+static bool has_avx_vnni(void)
 {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & 1u << 4) != 0;
+}
+
+static const char *avx2_lacks(void)
+{
+    return !__builtin_cpu_supports("avx2")  ? "AVX2"
+           : !__builtin_cpu_supports("fma") ? "FMA"
+           : !has_f16c()                    ? "F16C"
+                                            : NULL;
+}
+
+static const char *avx2vnni_lacks(void)
+{
+    const char *lacks = avx2_lacks();
+    return lacks != NULL ? lacks : has_avx_vnni() ? NULL : "AVX-VNNI";
+}
+
+static const char *avx512_lacks(void)
+{
+    const char *lacks = avx2_lacks();
+    return lacks != NULL                           ? lacks
+           : !__builtin_cpu_supports("avx512f")    ? "AVX512F"
+           : !__builtin_cpu_supports("avx512bw")   ? "AVX512BW"
+           : !__builtin_cpu_supports("avx512dq")   ? "AVX512DQ"
+           : !__builtin_cpu_supports("avx512vl")   ? "AVX512VL"
+           : !__builtin_cpu_supports("avx512vnni") ? "AVX512_VNNI"
+                                                   : NULL;
 }
 #endif
 
 /* Widest first. */
 static const variant variants[] = {
 #if defined(SHOAL_X86_VARIANTS)
-    {"avx512", &shoal__kernels_avx512, has_avx512},
-    {"avx2", &shoal__kernels_avx2, has_avx2},
+    {"avx512", &shoal__kernels_avx512, avx512_lacks},
+    {"avx2vnni", &shoal__kernels_avx2vnni, avx2vnni_lacks},
+    {"avx2", &shoal__kernels_avx2, avx2_lacks},
 #endif
-    {"reference", &shoal__kernels_reference, always},
+    {"reference", &shoal__kernels_reference, lacks_nothing},
 };
 
 enum { N_VARIANT = (int)(sizeof variants / sizeof variants[0]) };
@@ -56,14 +84,15 @@ shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *nam
         const variant *v = &variants[i];
         if (!automatic && strcmp(name, v->name) != 0)
             continue;
-        if (v->runs()) {
+        const char *lacks = v->lacks();
+        if (lacks == NULL) {
             *kernels = v->kernels;
             return SHOAL_OK;
         }
         if (!automatic)
             return shoal_fail(log, SHOAL_UNAVAILABLE,
-                              "kernels '%s' need instructions that this CPU lacks; use 'auto'",
-                              name);
+                              "kernels '%s' need %s, which this CPU lacks; use 'auto'", name,
+                              lacks);
     }
     char known[128] = "";
     size_t used = 0;
@@ -76,7 +105,7 @@ int32_t shoal_kernels_list(const shoal_kernels **kernels, int32_t n_max)
 {
     int32_t n = 0;
     for (int32_t i = N_VARIANT - 1; i >= 0; i--) {
-        if (!variants[i].runs())
+        if (variants[i].lacks() != NULL)
             continue;
         if (n < n_max)
             kernels[n] = variants[i].kernels;

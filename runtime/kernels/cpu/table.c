@@ -3,6 +3,8 @@
 const shoal_kernels SHOAL_FN(kernels) = {
     .name = SHOAL_VARIANT_NAME,
     .matmul = SHOAL_FN(matmul),
+    .matmul_int8 = SHOAL_FN(matmul_int8),
+    .to_groups = SHOAL_FN(to_groups),
     .rms_norm = SHOAL_FN(rms_norm),
     .rope_half = SHOAL_FN(rope_half),
     .rope_interleaved = SHOAL_FN(rope_interleaved),

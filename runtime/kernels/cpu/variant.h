@@ -1,8 +1,8 @@
 /* What makes one source several kernel tables. Every file of this folder is compiled once per
- * instruction set with -DSHOAL_VARIANT=reference|avx2|avx512; SHOAL_FN(matmul) is then the symbol
+ * instruction set with -DSHOAL_VARIANT=reference|avx2|...; SHOAL_FN(matmul) is then the symbol
  * shoal__matmul_avx2. The code is the same for all: only the number of f32 that the compiler holds
- * in one register differs (lanes.h), and the instructions that decode weights, which is exact
- * (decode.h). Lanes never mix except in fixed trees (scalar.h).
+ * in one register differs (lanes.h), and the instructions that decode weights and multiply
+ * integers, which is exact (decode.h, dot.h). Lanes never mix except in fixed trees (scalar.h).
  * Layering: inside runtime/kernels only. */
 #ifndef SHOAL_KERNELS_CPU_VARIANT_H
 #define SHOAL_KERNELS_CPU_VARIANT_H
@@ -21,6 +21,9 @@
 /* Contracts: kernels.h. */
 void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0, int32_t band1,
                       const float *x, int64_t ld_x, int32_t n_token);
+void SHOAL_FN(matmul_int8)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0,
+                           int32_t band1, const shoal_int8_group *x, int64_t ld_x, int32_t n_token);
+void SHOAL_FN(to_groups)(shoal_int8_group *y, const float *x, int32_t n_col);
 void SHOAL_FN(rms_norm)(float *y, const float *x, const float *weight, int32_t n_col, float eps);
 void SHOAL_FN(rope_half)(float *x, const float *cos, const float *sin, int32_t n_rot);
 void SHOAL_FN(rope_interleaved)(float *x, const float *cos, const float *sin, int32_t n_rot);

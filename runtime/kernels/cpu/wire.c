@@ -1,7 +1,5 @@
 #include "runtime/kernels/cpu/scalar.h"
 
-enum { INT8_GROUP = 32 };
-
 void SHOAL_FN(to_bf16)(uint16_t *y, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -45,17 +43,33 @@ static void encode_group(int8_t *q, float *scale, const float *x, int32_t n)
 void SHOAL_FN(to_int8)(int8_t *q, float *scale, const float *x, int64_t n)
 {
     int64_t i = 0;
-    for (; i + INT8_GROUP <= n; i += INT8_GROUP)
-        encode_group(q + i, scale + i / INT8_GROUP, x + i, INT8_GROUP);
+    for (; i + SHOAL_GROUP <= n; i += SHOAL_GROUP)
+        encode_group(q + i, scale + i / SHOAL_GROUP, x + i, SHOAL_GROUP);
     if (i < n)
-        encode_group(q + i, scale + i / INT8_GROUP, x + i, (int32_t)(n - i));
+        encode_group(q + i, scale + i / SHOAL_GROUP, x + i, (int32_t)(n - i));
+}
+
+void SHOAL_FN(to_groups)(shoal_int8_group *y, const float *x, int32_t n_col)
+{
+    for (int32_t i = 0; i < n_col; i += SHOAL_GROUP, y++) {
+        if (n_col - i < SHOAL_GROUP) {
+            memset(y->q, 0, sizeof y->q);
+            encode_group(y->q, &y->scale, x + i, n_col - i);
+        } else {
+            encode_group(y->q, &y->scale, x + i, SHOAL_GROUP);
+        }
+        int32_t sum = 0;
+        for (int32_t j = 0; j < SHOAL_GROUP; j++)
+            sum += y->q[j];
+        y->sum = sum;
+    }
 }
 
 void SHOAL_FN(from_int8)(float *y, const int8_t *q, const float *scale, int64_t n)
 {
-    for (int64_t i0 = 0; i0 < n; i0 += INT8_GROUP) {
-        int64_t end = n - i0 < INT8_GROUP ? n : i0 + INT8_GROUP;
-        float s = scale[i0 / INT8_GROUP];
+    for (int64_t i0 = 0; i0 < n; i0 += SHOAL_GROUP) {
+        int64_t end = n - i0 < SHOAL_GROUP ? n : i0 + SHOAL_GROUP;
+        float s = scale[i0 / SHOAL_GROUP];
         for (int64_t i = i0; i < end; i++)
             y[i] = s * (float)q[i];
     }

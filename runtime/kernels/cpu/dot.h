@@ -1,0 +1,106 @@
+/* Integer dot products of one group of 32 columns (matrix.h): what instruction sets do differently.
+ * An integer sum is exact in any order, so it cannot be seen in a result which instructions make
+ * it.
+ *
+ *     shoal__quads   four neighbouring columns of SHOAL_LANES rows: the register that a dot product
+ *                    takes; a group has 8 of them per SHOAL_LANES rows
+ *     shoal__ints    one int32 per row
+ *
+ * The plain form here is the reference; dot_x86.h replaces it. Layering: inside
+ * runtime/kernels/cpu only. */
+#ifndef SHOAL_KERNELS_CPU_DOT_H
+#define SHOAL_KERNELS_CPU_DOT_H
+
+#include "runtime/kernels/cpu/decode.h"
+#include "runtime/kernels/cpu/scalar.h"
+
+enum {
+    SHOAL__QUADS = SHOAL_GROUP / 4,
+    SHOAL__QUAD_BYTES = 4 * SHOAL_BAND, /* in memory: a quad of a whole band */
+};
+
+typedef int32_t shoal__ints __attribute__((vector_size(4 * SHOAL_LANES)));
+
+SHOAL_INLINE size_t shoal__group_bytes(const shoal_format format)
+{
+    return format == SHOAL_FORMAT_Q8   ? SHOAL_Q8_GROUP_BYTES
+           : format == SHOAL_FORMAT_Q4 ? SHOAL_Q4_GROUP_BYTES
+                                       : SHOAL_MXFP4_GROUP_BYTES;
+}
+
+/* Of the scales in front of a group's quads. */
+SHOAL_INLINE size_t shoal__group_scale_bytes(const shoal_format format)
+{
+    return format == SHOAL_FORMAT_MXFP4 ? SHOAL_BAND : 2 * SHOAL_BAND;
+}
+
+/* Part p of the scales of the group at `at`; those of MXFP4 are 2^(e - 128), as its integers are
+ * twice the values. */
+SHOAL_INLINE shoal__vec shoal__group_scale(const unsigned char *at, int32_t p,
+                                           const shoal_format format)
+{
+    if (format != SHOAL_FORMAT_MXFP4)
+        return shoal__load_f16(at + 2 * SHOAL_LANES * p);
+    float scale[SHOAL_LANES];
+    for (int32_t l = 0; l < SHOAL_LANES; l++) {
+        uint32_t e = at[SHOAL_LANES * p + l];
+        uint32_t subnormal = 1u << 21 << (e & 1u);
+        scale[l] = shoal__float(e < 2 ? subnormal : (e - 1) << 23);
+    }
+    return shoal__vec_load(scale);
+}
+
+SHOAL_INLINE shoal__vec shoal__ints_to_f32(shoal__ints s)
+{
+    return __builtin_convertvector(s, shoal__vec);
+}
+
+#if SHOAL_LANES > 4
+#include "runtime/kernels/cpu/dot_x86.h"
+#else
+
+typedef int8_t shoal__quads __attribute__((vector_size(4 * SHOAL_LANES)));
+
+/* The rows of part p of a group whose quads are at `at`, as signed integers. */
+SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned char *at, int32_t p,
+                                const shoal_format format)
+{
+    static const int8_t e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+    at += p * (int32_t)sizeof w[0];
+    for (int32_t k = 0; k < SHOAL__QUADS; k++) {
+        int8_t q[sizeof w[0]];
+        for (int32_t i = 0; i < (int32_t)sizeof q; i++) {
+            if (format == SHOAL_FORMAT_Q8) {
+                q[i] = (int8_t)(at[k * SHOAL__QUAD_BYTES + i] - 128);
+                continue;
+            }
+            int32_t code = at[k % (SHOAL__QUADS / 2) * SHOAL__QUAD_BYTES + i];
+            code = k < SHOAL__QUADS / 2 ? code & 15 : code >> 4;
+            q[i] = format == SHOAL_FORMAT_Q4 ? (int8_t)(code - 8) : e2m1[code];
+        }
+        memcpy(&w[k], q, sizeof q);
+    }
+}
+
+/* The sum of products per row. */
+SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x,
+                                    const shoal_format format)
+{
+    (void)format;
+    int32_t sum[SHOAL_LANES] = {0};
+    for (int32_t k = 0; k < SHOAL__QUADS; k++) {
+        int8_t q[sizeof w[0]];
+        memcpy(q, &w[k], sizeof q);
+        for (int32_t l = 0; l < SHOAL_LANES; l++) {
+            for (int32_t j = 0; j < 4; j++)
+                sum[l] += q[l * 4 + j] * x->q[k * 4 + j];
+        }
+    }
+    shoal__ints s;
+    memcpy(&s, sum, sizeof s);
+    return s;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,142 @@
+/* dot.h with the instructions of AVX2, AVX-VNNI and AVX-512 VNNI. They multiply unsigned by signed
+ * bytes, so the weights are kept unsigned, a constant too large; what that adds to a sum is the
+ * constant times shoal_int8_group.sum, from whose negative the sums begin. Layering: part of dot.h.
+ */
+#ifndef SHOAL_KERNELS_CPU_DOT_X86_H
+#define SHOAL_KERNELS_CPU_DOT_X86_H
+
+#include "runtime/kernels/cpu/decode.h"
+
+#if SHOAL_LANES == 16 || defined(__AVXVNNI__)
+#define SHOAL__VNNI 1
+#else
+#define SHOAL__VNNI 0
+#endif
+
+typedef uint8_t shoal__quads __attribute__((vector_size(4 * SHOAL_LANES)));
+
+SHOAL_INLINE shoal__ints shoal__splat(int32_t x)
+{
+#if SHOAL_LANES == 16
+    return (shoal__ints)_mm512_set1_epi32(x);
+#else
+    return (shoal__ints)_mm256_set1_epi32(x);
+#endif
+}
+
+/* Columns 4k .. 4k + 3 of x for every row. */
+SHOAL_INLINE shoal__ints shoal__splat_quad(const shoal_int8_group *x, int32_t k)
+{
+    int32_t four;
+    memcpy(&four, x->q + 4 * k, sizeof four);
+    return shoal__splat(four);
+}
+
+/* 2 * e2m1 + 12 of codes 0 .. 15. */
+SHOAL_INLINE shoal__quads shoal__e2m1_unsigned(shoal__quads code)
+{
+    const __m128i value = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+#if SHOAL_LANES == 16
+    return (shoal__quads)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(value), (__m512i)code);
+#else
+    return (shoal__quads)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(value), (__m256i)code);
+#endif
+}
+
+/* What the weights are too large by. */
+SHOAL_INLINE int32_t shoal__offset(const shoal_format format)
+{
+    return format == SHOAL_FORMAT_Q8 ? 128 : format == SHOAL_FORMAT_Q4 ? 8 : 12;
+}
+
+SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned char *at, int32_t p,
+                                const shoal_format format)
+{
+    at += p * (int32_t)sizeof w[0];
+    const int32_t n_load = format == SHOAL_FORMAT_Q8 ? SHOAL__QUADS : SHOAL__QUADS / 2;
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < n_load; k++) {
+        memcpy(&w[k], at + k * SHOAL__QUAD_BYTES, sizeof w[k]);
+        if (format == SHOAL_FORMAT_Q8)
+            continue;
+        shoal__quads *high = &w[SHOAL__QUADS / 2 + k];
+        *high = (shoal__quads)((shoal__u32)w[k] >> 4) & 15;
+        w[k] &= 15;
+        if (format == SHOAL_FORMAT_MXFP4) {
+            w[k] = shoal__e2m1_unsigned(w[k]);
+            *high = shoal__e2m1_unsigned(*high);
+        }
+    }
+}
+
+#if SHOAL__VNNI
+
+SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, shoal__ints x)
+{
+#if SHOAL_LANES == 16
+    return (shoal__ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
+#else
+    return (shoal__ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x);
+#endif
+}
+
+SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x,
+                                    const shoal_format format)
+{
+    shoal__ints sum = shoal__splat(x->sum) * -shoal__offset(format);
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < SHOAL__QUADS; k++)
+        sum = shoal__dpbusd(sum, w[k], shoal__splat_quad(x, k));
+    return sum;
+}
+
+#else
+
+/* Sums of neighbours: 16 bits hold a product of two bytes of which one has 7 bits, and of Q4 and
+ * MXFP4 four such sums (2 * 24 * 127 each). */
+SHOAL_INLINE __m256i shoal__pairs(__m256i w, __m256i x)
+{
+    return _mm256_maddubs_epi16(w, x);
+}
+
+SHOAL_INLINE __m256i shoal__widen(__m256i pairs)
+{
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+/* |q| <= 128 times x with q's sign: x is never -128, so this is exact for every q. */
+SHOAL_INLINE shoal__ints shoal__dot_q8(const shoal__quads w[SHOAL__QUADS],
+                                       const shoal_int8_group *x)
+{
+    __m256i sum = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int32_t k = 0; k < SHOAL__QUADS; k++) {
+        __m256i q = _mm256_xor_si256((__m256i)w[k], _mm256_set1_epi8(-128));
+        __m256i signed_x = _mm256_sign_epi8((__m256i)shoal__splat_quad(x, k), q);
+        __m256i pairs = shoal__pairs(_mm256_abs_epi8(q), signed_x);
+        sum = _mm256_add_epi32(sum, shoal__widen(pairs));
+    }
+    return (shoal__ints)sum;
+}
+
+SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x,
+                                    const shoal_format format)
+{
+    if (format == SHOAL_FORMAT_Q8)
+        return shoal__dot_q8(w, x);
+    shoal__ints sum = shoal__splat(x->sum) * -shoal__offset(format);
+#pragma GCC unroll 2
+    for (int32_t k0 = 0; k0 < SHOAL__QUADS; k0 += 4) {
+        __m256i pairs = shoal__pairs((__m256i)w[k0], (__m256i)shoal__splat_quad(x, k0));
+#pragma GCC unroll 3
+        for (int32_t k = k0 + 1; k < k0 + 4; k++)
+            pairs = _mm256_add_epi16(pairs,
+                                     shoal__pairs((__m256i)w[k], (__m256i)shoal__splat_quad(x, k)));
+        sum += (shoal__ints)shoal__widen(pairs);
+    }
+    return sum;
+}
+
+#endif
+
+#endif
