@@ -104,6 +104,106 @@ START_TEST(many_products_in_one_job)
 }
 END_TEST
 
+/* Integer products beside others, more items than one job takes, token counts as routing makes
+ * them, some with more tokens than share a pass over the weights. Bands without an item's own tiles
+ * and items of many tiles are both there. */
+START_TEST(integer_products_do_not_depend_on_threads)
+{
+    enum { N_ITEM = 1100, N_ROW = 50, N_COL = 100, N_GROUP = 4, MAX_TOKEN = 300 };
+    fixture f;
+    open_fixture(&f);
+    source s = {13};
+    shoal_matrix w[SHOAL_N_FORMAT];
+    for (int32_t k = 0; k < SHOAL_N_FORMAT; k++)
+        w[k] = random_matrix((shoal_format)k, N_ROW, columns((shoal_format)k, N_COL), &s);
+    float *x = floats(MAX_TOKEN * N_GROUP * 32);
+    shoal_int8_group *groups = room(MAX_TOKEN * N_GROUP * sizeof *groups);
+    fill(x, MAX_TOKEN * N_GROUP * 32, &s);
+    shoal_matmul_item *item = room(N_ITEM * sizeof *item);
+    int64_t n_y = 0;
+    for (int32_t i = 0; i < N_ITEM; i++) {
+        int32_t n_token = i % 97 == 5 ? MAX_TOKEN - i % 7 : (int32_t)(draw(&s) % 5);
+        item[i] = (shoal_matmul_item){.ld_y = N_ROW,
+                                      .w = &w[draw(&s) % SHOAL_N_FORMAT],
+                                      .x = x,
+                                      .ld_x = N_GROUP * 32,
+                                      .n_token = n_token,
+                                      .x_int8 = i % 4 == 0 ? NULL : groups,
+                                      .ld_x_int8 = N_GROUP};
+        n_y += n_token * N_ROW;
+    }
+    float *y = floats(n_y);
+    float *want = floats(n_y);
+    for (int32_t t = 0; t < MAX_TOKEN; t++)
+        f.kernels->to_groups(groups + t * N_GROUP, x + t * N_GROUP * 32, N_COL);
+    float *at = want;
+    for (int32_t i = 0; i < N_ITEM; i++) {
+        const shoal_matmul_item *p = &item[i];
+        item[i].y = y + (at - want);
+        if (p->x_int8 != NULL && shoal_format_is_quantised(p->w->format))
+            f.kernels->matmul_int8(at, N_ROW, p->w, 0, 4, groups, N_GROUP, p->n_token);
+        else
+            f.kernels->matmul(at, N_ROW, p->w, 0, 4, x, N_GROUP * 32, p->n_token);
+        at += p->n_token * N_ROW;
+    }
+    for (int32_t i = 0; i < N_POOL; i++) {
+        memset(y, 0xff, (size_t)n_y * sizeof(float));
+        shoal_op_matmul_many(&f.compute[i], item, N_ITEM);
+        ASSERT_SAME(f.kernels, y, want, n_y);
+    }
+    free(want);
+    free(y);
+    free(item);
+    free(groups);
+    free(x);
+    for (int32_t k = 0; k < SHOAL_N_FORMAT; k++)
+        drop_matrix(&w[k]);
+    close_fixture(&f);
+}
+END_TEST
+
+/* Rows longer than the piece that an activation is made in, with a short last group. */
+START_TEST(groups_do_not_depend_on_threads)
+{
+    enum { N_ROW = 23, N_COL = 1100, LD = 1111, N_GROUP = 35, LD_Y = 36 };
+    fixture f;
+    open_fixture(&f);
+    source s = {14};
+    const shoal_activation kind[] = {{0}, {SHOAL_ACTIVATION_SWIGLU_CLAMPED, 1.5f, 0.25f}};
+    float *gate = floats(N_ROW * LD);
+    float *up = floats(N_ROW * LD);
+    float *row = floats(N_COL);
+    const size_t n_bytes = N_ROW * LD_Y * sizeof(shoal_int8_group);
+    shoal_int8_group *y = room(n_bytes);
+    shoal_int8_group *want = room(n_bytes);
+    fill(gate, N_ROW * LD, &s);
+    fill(up, N_ROW * LD, &s);
+    for (int32_t i = 0; i < N_POOL; i++) {
+        memset(y, 0x5a, n_bytes);
+        memset(want, 0x5a, n_bytes);
+        for (int32_t r = 0; r < N_ROW; r++)
+            f.kernels->to_groups(want + r * LD_Y, gate + r * LD, N_COL);
+        shoal_op_to_groups(&f.compute[i], y, LD_Y, gate, LD, N_ROW, N_COL);
+        shoal_op_to_groups(&f.compute[i], y, LD_Y, gate, LD, 0, N_COL);
+        ck_assert(memcmp(y, want, n_bytes) == 0);
+        for (size_t k = 0; k < 2; k++) {
+            for (int32_t r = 0; r < N_ROW; r++) {
+                shoal_op_activate(&f.compute[0], &kind[k], row, gate + r * LD, up + r * LD, N_COL);
+                f.kernels->to_groups(want + r * LD_Y, row, N_COL);
+            }
+            shoal_op_activate_groups(&f.compute[i], &kind[k], y, LD_Y, gate, up, LD, N_ROW, N_COL);
+            ck_assert(memcmp(y, want, n_bytes) == 0);
+        }
+    }
+    free(want);
+    free(y);
+    free(row);
+    free(up);
+    free(gate);
+    close_fixture(&f);
+}
+END_TEST
+
 START_TEST(norm_and_activation_do_not_depend_on_threads)
 {
     enum { N_ROW = 37, N_COL = 1100, LD = 1111 };
@@ -151,6 +251,8 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, matmul_does_not_depend_on_threads);
     SHOAL_TEST(suite, many_products_in_one_job);
+    SHOAL_TEST(suite, integer_products_do_not_depend_on_threads);
+    SHOAL_TEST(suite, groups_do_not_depend_on_threads);
     SHOAL_TEST(suite, norm_and_activation_do_not_depend_on_threads);
 }
 

@@ -50,12 +50,32 @@ START_TEST(unknown_names_are_answered_with_the_list)
 }
 END_TEST
 
+/* Whatever the CPU, a variant that cannot run says what for. */
+START_TEST(what_a_cpu_lacks_is_named)
+{
+    static const char *const name[] = {"avx2", "avx2vnni", "avx512"};
+    for (size_t i = 0; i < sizeof name / sizeof name[0]; i++) {
+        shoal_log log = quiet();
+        const shoal_kernels *kernels = NULL;
+        shoal_status status = shoal_kernels_select(&kernels, name[i], &log);
+        if (status == SHOAL_OK)
+            continue;
+        ck_assert_ptr_null(kernels);
+        if (status == SHOAL_UNAVAILABLE)
+            ck_assert_ptr_nonnull(strstr(log.error, "need AVX"));
+        else /* another architecture */
+            ck_assert_int_eq(status, SHOAL_USAGE);
+    }
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, every_listed_variant_can_be_named);
     SHOAL_TEST(suite, auto_is_the_widest);
     SHOAL_TEST(suite, the_list_is_cut_but_counted);
     SHOAL_TEST(suite, unknown_names_are_answered_with_the_list);
+    SHOAL_TEST(suite, what_a_cpu_lacks_is_named);
 }
 
 SHOAL_TEST_MAIN("kernels.select", add_tests)

@@ -98,11 +98,44 @@ START_TEST(int8_holds_zeros_and_extremes)
 }
 END_TEST
 
+/* The same integers and scales as to_int8, zeros behind the last value, and sums that are right. */
+START_TEST(groups_are_what_to_int8_writes)
+{
+    static const int32_t length[] = {1, 31, 32, 33, 64, 100, N};
+    variants v = all_variants();
+    source s = {4};
+    float x[N], scale[N / 32 + 1];
+    int8_t q[N];
+    shoal_int8_group y[N / 32 + 2];
+    for (size_t k = 0; k < sizeof length / sizeof length[0]; k++) {
+        int32_t n = length[k], n_group = (n + 31) / 32;
+        for (int32_t i = 0; i < n; i++)
+            x[i] = i / 32 % 5 == 4 ? 0.0f : i / 32 % 2 == 0 ? draw_any(&s) : draw_float(&s);
+        v.kernels[0]->to_int8(q, scale, x, n);
+        for (int32_t i = 0; i < v.n; i++) {
+            memset(y, 0x5a, sizeof y);
+            v.kernels[i]->to_groups(y, x, n);
+            for (int32_t g = 0; g < n_group; g++) {
+                int32_t sum = 0;
+                ck_assert(same_bits(y[g].scale, scale[g]));
+                for (int32_t c = 0; c < 32; c++) {
+                    ck_assert_int_eq(y[g].q[c], g * 32 + c < n ? q[g * 32 + c] : 0);
+                    sum += y[g].q[c];
+                }
+                ck_assert_int_eq(y[g].sum, sum);
+            }
+            ck_assert_int_eq(y[n_group].sum, 0x5a5a5a5a);
+        }
+    }
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, bf16_rounds_as_the_scalar_conversion_does);
     SHOAL_TEST(suite, int8_groups_round_half_to_even);
     SHOAL_TEST(suite, int8_holds_zeros_and_extremes);
+    SHOAL_TEST(suite, groups_are_what_to_int8_writes);
 }
 
 SHOAL_TEST_MAIN("kernels.wire", add_tests)

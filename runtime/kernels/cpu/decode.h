@@ -30,6 +30,19 @@ SHOAL_INLINE shoal__u32 shoal__load_quad(const unsigned char *w)
     return quad;
 }
 
+/* Of the formats in quads: bytes of a group of a band, and of the scales it begins with. */
+SHOAL_INLINE size_t shoal__group_bytes(const shoal_format format)
+{
+    return format == SHOAL_FORMAT_Q8   ? SHOAL_Q8_GROUP_BYTES
+           : format == SHOAL_FORMAT_Q4 ? SHOAL_Q4_GROUP_BYTES
+                                       : SHOAL_MXFP4_GROUP_BYTES;
+}
+
+SHOAL_INLINE size_t shoal__group_scale_bytes(const shoal_format format)
+{
+    return SHOAL_BAND * (format == SHOAL_FORMAT_MXFP4 ? 1 : sizeof(uint16_t));
+}
+
 SHOAL_INLINE size_t shoal__codec_bytes(const shoal__codec codec)
 {
     return codec == SHOAL__F32 ? 4 : codec == SHOAL__F16 || codec == SHOAL__BF16 ? 2 : 1;

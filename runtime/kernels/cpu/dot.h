@@ -12,42 +12,21 @@
 #define SHOAL_KERNELS_CPU_DOT_H
 
 #include "runtime/kernels/cpu/decode.h"
-#include "runtime/kernels/cpu/scalar.h"
 
 enum {
     SHOAL__QUADS = SHOAL_GROUP / 4,
-    SHOAL__QUAD_BYTES = 4 * SHOAL_BAND, /* in memory: a quad of a whole band */
+    SHOAL__QUAD_BYTES = 4 * SHOAL_BAND, /* a quad of a whole band */
 };
 
 typedef int32_t shoal__ints __attribute__((vector_size(4 * SHOAL_LANES)));
-
-SHOAL_INLINE size_t shoal__group_bytes(const shoal_format format)
-{
-    return format == SHOAL_FORMAT_Q8   ? SHOAL_Q8_GROUP_BYTES
-           : format == SHOAL_FORMAT_Q4 ? SHOAL_Q4_GROUP_BYTES
-                                       : SHOAL_MXFP4_GROUP_BYTES;
-}
-
-/* Of the scales in front of a group's quads. */
-SHOAL_INLINE size_t shoal__group_scale_bytes(const shoal_format format)
-{
-    return format == SHOAL_FORMAT_MXFP4 ? SHOAL_BAND : 2 * SHOAL_BAND;
-}
 
 /* Part p of the scales of the group at `at`; those of MXFP4 are 2^(e - 128), as its integers are
  * twice the values. */
 SHOAL_INLINE shoal__vec shoal__group_scale(const unsigned char *at, int32_t p,
                                            const shoal_format format)
 {
-    if (format != SHOAL_FORMAT_MXFP4)
-        return shoal__load_f16(at + 2 * SHOAL_LANES * p);
-    float scale[SHOAL_LANES];
-    for (int32_t l = 0; l < SHOAL_LANES; l++) {
-        uint32_t e = at[SHOAL_LANES * p + l];
-        uint32_t subnormal = 1u << 21 << (e & 1u);
-        scale[l] = shoal__float(e < 2 ? subnormal : (e - 1) << 23);
-    }
-    return shoal__vec_load(scale);
+    return format == SHOAL_FORMAT_MXFP4 ? shoal__load_e8m0(at + SHOAL_LANES * p) * 0.5f
+                                        : shoal__load_f16(at + 2 * SHOAL_LANES * p);
 }
 
 SHOAL_INLINE shoal__vec shoal__ints_to_f32(shoal__ints s)

@@ -7,7 +7,12 @@
 
 #include "runtime/kernels/cpu/decode.h"
 
-#if SHOAL_LANES == 16 || defined(__AVXVNNI__)
+/* A test puts the EVEX form of the same instruction here, for CPUs that have only that. */
+#if defined(__AVXVNNI__) && !defined(SHOAL__DPBUSD_256)
+#define SHOAL__DPBUSD_256 _mm256_dpbusd_avx_epi32
+#endif
+
+#if SHOAL_LANES == 16 || defined(SHOAL__DPBUSD_256)
 #define SHOAL__VNNI 1
 #else
 #define SHOAL__VNNI 0
@@ -76,7 +81,7 @@ SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, shoal__i
 #if SHOAL_LANES == 16
     return (shoal__ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
 #else
-    return (shoal__ints)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)x);
+    return (shoal__ints)SHOAL__DPBUSD_256((__m256i)sum, (__m256i)w, (__m256i)x);
 #endif
 }
 

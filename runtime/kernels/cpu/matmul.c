@@ -23,12 +23,6 @@ SHOAL_INLINE int32_t scale_group(const shoal_format format)
     return format == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FP8_BLOCK : in_quads(format) ? SHOAL_GROUP : 0;
 }
 
-/* Bytes of scales before the quads of a group. */
-SHOAL_INLINE size_t scales_bytes(const shoal_format format)
-{
-    return SHOAL_BAND * (format == SHOAL_FORMAT_MXFP4 ? 1 : sizeof(uint16_t));
-}
-
 /* Column c of a band; in quads, the group of columns that begins at c. */
 SHOAL_INLINE const unsigned char *band_at(const shoal_matrix *w, int32_t band, int32_t c,
                                           const shoal_format format)
@@ -37,10 +31,8 @@ SHOAL_INLINE const unsigned char *band_at(const shoal_matrix *w, int32_t band, i
     size_t n_col = (size_t)w->n_col;
     if (in_quads(format)) {
         size_t n_group = (n_col + SHOAL_GROUP - 1) / SHOAL_GROUP;
-        size_t bytes = format == SHOAL_FORMAT_Q8   ? SHOAL_Q8_GROUP_BYTES
-                       : format == SHOAL_FORMAT_Q4 ? SHOAL_Q4_GROUP_BYTES
-                                                   : SHOAL_MXFP4_GROUP_BYTES;
-        return data + ((size_t)band * n_group + (size_t)c / SHOAL_GROUP) * bytes;
+        return data +
+               ((size_t)band * n_group + (size_t)c / SHOAL_GROUP) * shoal__group_bytes(format);
     }
     size_t bytes = format == SHOAL_FORMAT_F32 ? 4 : format == SHOAL_FORMAT_FP8_BLOCK ? 1 : 2;
     return data + ((size_t)band * n_col + (size_t)c) * SHOAL_BAND * bytes;
@@ -228,7 +220,8 @@ SHOAL_INLINE void few_sums(float (*acc)[SHOAL_BAND], const shoal_matrix *w, int3
             x0[t] = x[t] + c0;
         memset(sum, 0, (size_t)(n_band * n_token) * sizeof *sum);
         if (in_quads(format))
-            mac_group(sum, at + scales_bytes(format), band_bytes, x0, n, format, n_band, n_token);
+            mac_group(sum, at + shoal__group_scale_bytes(format), band_bytes, x0, n, format, n_band,
+                      n_token);
         else
             mac_packed(sum, at, band_bytes, codec, x0, n, n_band, n_token);
         for (int32_t b = 0; b < n_band; b++)
@@ -324,13 +317,13 @@ static const float *block_at(float *tile, const shoal_matrix *w, int32_t band, i
         decode_block(tile, at, n, SHOAL__E4M3);
         break;
     case SHOAL_FORMAT_MXFP4:
-        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_MXFP4), SHOAL_FORMAT_MXFP4);
+        decode_group(tile, at + shoal__group_scale_bytes(SHOAL_FORMAT_MXFP4), SHOAL_FORMAT_MXFP4);
         break;
     case SHOAL_FORMAT_Q8:
-        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_Q8), SHOAL_FORMAT_Q8);
+        decode_group(tile, at + shoal__group_scale_bytes(SHOAL_FORMAT_Q8), SHOAL_FORMAT_Q8);
         break;
     case SHOAL_FORMAT_Q4:
-        decode_group(tile, at + scales_bytes(SHOAL_FORMAT_Q4), SHOAL_FORMAT_Q4);
+        decode_group(tile, at + shoal__group_scale_bytes(SHOAL_FORMAT_Q4), SHOAL_FORMAT_Q4);
         break;
     case SHOAL_N_FORMAT:
         break;

@@ -84,8 +84,10 @@ SHOAL_INLINE void band_block(const product *m, int32_t band, int32_t t0, const s
 #if SHOAL_LANES == 16
 #define EACH(X, f)                                                                                 \
     X(f, 1)                                                                                        \
-    X(f, 2) X(f, 3) X(f, 4) X(f, 5) X(f, 6) X(f, 7) X(f, 8) X(f, 9) X(f, 10) X(f, 11) X(f, 12)     \
-        X(f, 13) X(f, 14) X(f, 15) X(f, 16)
+    X(f, 2)                                                                                        \
+    X(f, 3)                                                                                        \
+    X(f, 4) X(f, 5) X(f, 6) X(f, 7) X(f, 8) X(f, 9) X(f, 10) X(f, 11) X(f, 12) X(f, 13) X(f, 14)   \
+        X(f, 15) X(f, 16)
 #else
 #define EACH(X, f) X(f, 1) X(f, 2) X(f, 3) X(f, 4)
 #endif
