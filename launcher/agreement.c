@@ -2,6 +2,7 @@
 
 #include "build_id.h"
 #include "runtime/base/hash.h"
+#include "runtime/kernels/kernels.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,7 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->weights = options->weights;
     mine->kv = options->kv;
     mine->combine = options->combine;
+    mine->kernels = shoal_kernels_bits(options->kernels);
     mine->draft = options->draft;
     mine->draft_tokens = shoal_options_drafts(options).n_token;
     mine->n_context = options->n_context;
@@ -83,6 +85,7 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         {"--kv", offsetof(shoal_agreement, kv)},
         {"--combine", offsetof(shoal_agreement, combine)},
         {"--draft", offsetof(shoal_agreement, draft)},
+        {"--kernels", offsetof(shoal_agreement, kernels)},
         {"--context", offsetof(shoal_agreement, n_context)},
         {"--sequences", offsetof(shoal_agreement, n_sequence)},
         {"--prefill-chunk", offsetof(shoal_agreement, prefill_chunk)},

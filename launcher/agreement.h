@@ -1,6 +1,6 @@
 /* What all ranks must have in common before weights are loaded. Each rank fills one record of fixed
  * size; rank 0 compares all with its own, says which rank deviates in what, and all leave with the
- * same status. Kernels and thread counts need not agree: they give the same bits.
+ * same status. Thread counts and kernels that give the same bits need not agree.
  *
  * The record's size and the place of `magic` and `build` never change, so that different builds can
  * at least understand that they differ. Layering: launcher. */
@@ -25,9 +25,11 @@ typedef struct shoal_agreement {
     /* Of the options: all that change the exchange or the result. */
     int32_t command;
     int32_t math, weights, kv, combine, draft;
+    int32_t kernels; /* shoal_kernels_bits */
+    int32_t pad2;
     int32_t n_context, n_sequence, prefill_chunk, draft_tokens;
     uint64_t placement; /* hash of the packed placement */
-    unsigned char reserved[352];
+    unsigned char reserved[344];
 } shoal_agreement;
 
 _Static_assert(sizeof(shoal_agreement) == 504, "the record's size is part of the format");

@@ -96,8 +96,9 @@ static const shoal_option table[] = {
         "prompt tokens of one rank in one step (256)"),
     INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),
     TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
-    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512", RUN, kernels,
-         "instruction set; all give the same bits (auto)"),
+    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RUN, kernels,
+         "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "
+         "and fp8 weights and for all ranks to share (auto)"),
     CHOICE("transport", "auto|self|mpi", RUN, transport,
            "auto: mpi when started by mpirun or srun, else self"),
     NUMBER("deadline", "S", 0.1, 86400, RUN, deadline_s,

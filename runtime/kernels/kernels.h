@@ -40,7 +40,7 @@ typedef struct shoal_attend_state {
 } shoal_attend_state;
 
 typedef struct shoal_kernels {
-    const char *name; /* "reference", "avx2", "avx2vnni", "avx512" */
+    const char *name; /* as for shoal_kernels_select */
 
     /* y[t, r] = sum_c w[r, c] * x[t, c] for the rows of bands [band0, band1) and all t < n_token.
      * x: [n_token, ld_x] f32; y: [n_token, ld_y] f32, only columns of those rows are written.
@@ -129,13 +129,19 @@ typedef struct shoal_kernels {
     uint64_t (*peak_read)(const void *from, size_t n_bytes);
 } shoal_kernels;
 
-/* name: "auto" (the widest this CPU has) or that of a variant. Errors: USAGE (unknown name, with
- * the list), UNAVAILABLE (with the instructions that this CPU lacks). The result is static and
- * immutable. */
+/* name: "auto" (the widest of one family of bits that this CPU has) or that of a variant. Errors:
+ * USAGE (unknown name, with the list), UNAVAILABLE (with the instructions that this CPU lacks). The
+ * result is static and immutable. */
 shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *name, shoal_log *log);
 
-/* Names that this build and CPU can run, for tests and --help: returns the count, at most n_max
- * written. */
+/* Kernels of the same number give the same bits, and all CPU ranks must have the same. 0: rule 1's,
+ * also for "auto" and unknown names. avx512-bf16 has a number of its own: it rounds the
+ * activations of a matmul over BF16 or FP8_BLOCK to bf16 and adds pairs of columns, in an order
+ * that depends on tokens and bands as little as rule 1's. */
+int32_t shoal_kernels_bits(const char *name);
+
+/* What this build and CPU can run of number 0, for tests: returns the count, at most n_max
+ * written; the reference is the first. */
 int32_t shoal_kernels_list(const shoal_kernels **kernels, int32_t n_max);
 
 #endif

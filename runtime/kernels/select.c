@@ -11,12 +11,14 @@ extern const shoal_kernels shoal__kernels_reference;
 extern const shoal_kernels shoal__kernels_avx2;
 extern const shoal_kernels shoal__kernels_avx2vnni;
 extern const shoal_kernels shoal__kernels_avx512;
+extern const shoal_kernels shoal__kernels_avx512_bf16;
 #endif
 
 typedef struct variant {
     const char *name;
     const shoal_kernels *kernels;
     const char *(*lacks)(void); /* what this CPU lacks for it; NULL: nothing */
+    int32_t bits;               /* shoal_kernels_bits */
 } variant;
 
 static const char *lacks_nothing(void)
@@ -63,16 +65,26 @@ static const char *avx512_lacks(void)
            : !__builtin_cpu_supports("avx512vnni") ? "AVX512_VNNI"
                                                    : NULL;
 }
+
+static const char *avx512_bf16_lacks(void)
+{
+    const char *lacks = avx512_lacks();
+    return lacks != NULL                           ? lacks
+           : !__builtin_cpu_supports("avx512bf16") ? "AVX512_BF16"
+           : !__builtin_cpu_supports("avx512vbmi") ? "AVX512_VBMI"
+                                                   : NULL;
+}
 #endif
 
-/* Widest first. */
+/* Widest first; those with bits of their own are never chosen automatically. */
 static const variant variants[] = {
 #if defined(SHOAL_X86_VARIANTS)
-    {"avx512", &shoal__kernels_avx512, avx512_lacks},
-    {"avx2vnni", &shoal__kernels_avx2vnni, avx2vnni_lacks},
-    {"avx2", &shoal__kernels_avx2, avx2_lacks},
+    {"avx512-bf16", &shoal__kernels_avx512_bf16, avx512_bf16_lacks, 1},
+    {"avx512", &shoal__kernels_avx512, avx512_lacks, 0},
+    {"avx2vnni", &shoal__kernels_avx2vnni, avx2vnni_lacks, 0},
+    {"avx2", &shoal__kernels_avx2, avx2_lacks, 0},
 #endif
-    {"reference", &shoal__kernels_reference, lacks_nothing},
+    {"reference", &shoal__kernels_reference, lacks_nothing, 0},
 };
 
 enum { N_VARIANT = (int)(sizeof variants / sizeof variants[0]) };
@@ -82,7 +94,7 @@ shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *nam
     bool automatic = strcmp(name, "auto") == 0;
     for (int32_t i = 0; i < N_VARIANT; i++) {
         const variant *v = &variants[i];
-        if (!automatic && strcmp(name, v->name) != 0)
+        if (automatic ? v->bits != 0 : strcmp(name, v->name) != 0)
             continue;
         const char *lacks = v->lacks();
         if (lacks == NULL) {
@@ -101,11 +113,20 @@ shoal_status shoal_kernels_select(const shoal_kernels **kernels, const char *nam
     return shoal_fail(log, SHOAL_USAGE, "unknown kernels '%s'; this build has auto%s", name, known);
 }
 
+int32_t shoal_kernels_bits(const char *name)
+{
+    for (int32_t i = 0; i < N_VARIANT; i++) {
+        if (strcmp(name, variants[i].name) == 0)
+            return variants[i].bits;
+    }
+    return 0;
+}
+
 int32_t shoal_kernels_list(const shoal_kernels **kernels, int32_t n_max)
 {
     int32_t n = 0;
     for (int32_t i = N_VARIANT - 1; i >= 0; i--) {
-        if (variants[i].lacks() != NULL)
+        if (variants[i].bits != 0 || variants[i].lacks() != NULL)
             continue;
         if (n < n_max)
             kernels[n] = variants[i].kernels;

@@ -35,6 +35,20 @@ class BringUp(ShoalTest):
             self.assertEqual(len(run.errors()), 1, run)
             self.assertNotIn("loaded", run.err)
 
+    def test_opt_in_kernels_are_for_all_ranks(self):
+        opt_in = ["--kernels", "avx512-bf16"]
+        alone = shoal("generate", DEMO, *HELLO, *opt_in)
+        if alone.code == UNAVAILABLE:
+            self.skipTest("this CPU lacks avx512-bf16")
+        self.expect(alone, OK)
+        for own in ([[], opt_in], [opt_in, ["--kernels", "avx512"]]):
+            run = self.expect(shoal("generate", DEMO, *HELLO, np=own), USAGE, "rank 1", "--kernels differs from rank 0's")
+            self.assertEqual(len(run.errors()), 1, run)
+            self.assertNotIn("loaded", run.err)
+        for own in ([opt_in, opt_in + ["--threads", "2"]], [opt_in + ["--prefill-chunk", "1"]] * 3):
+            run = self.expect(shoal("generate", DEMO, *HELLO, np=own), OK)
+            self.assertEqual(run.out, alone.out)
+
     def test_what_need_not_agree(self):
         alone = self.expect(shoal("generate", DEMO, *HELLO), OK)
         run = self.expect(shoal("generate", DEMO, *HELLO, np=[["--kernels", "reference"], ["--threads", "3"]]), OK)

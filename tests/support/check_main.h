@@ -16,16 +16,21 @@
         suite_add_tcase((suite), case_);                                                           \
     } while (0)
 
+static inline int shoal_test_main(const char *name, void (*add_tests)(Suite *suite))
+{
+    Suite *suite = suite_create(name);
+    add_tests(suite);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int n_failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 #define SHOAL_TEST_MAIN(name, add_tests)                                                           \
     int main(void)                                                                                 \
     {                                                                                              \
-        Suite *suite = suite_create(name);                                                         \
-        add_tests(suite);                                                                          \
-        SRunner *runner = srunner_create(suite);                                                   \
-        srunner_run_all(runner, CK_ENV);                                                           \
-        int n_failed = srunner_ntests_failed(runner);                                              \
-        srunner_free(runner);                                                                      \
-        return n_failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;                                        \
+        return shoal_test_main((name), (add_tests));                                               \
     }
 
 #endif

@@ -1,8 +1,19 @@
 #include "runtime/kernels/cpu/variant.h"
 
-const shoal_kernels SHOAL_FN(kernels) = {
-    .name = SHOAL_VARIANT_NAME,
-    .matmul = SHOAL_FN(matmul),
+/* The opt-in variant (bf16/matmul.c) is avx512's table with another matmul. */
+#if defined(SHOAL_BF16_DOT)
+#define TABLE  shoal__kernels_avx512_bf16
+#define NAME   "avx512-bf16"
+#define MATMUL shoal__matmul_avx512_bf16
+#else
+#define TABLE  SHOAL_FN(kernels)
+#define NAME   SHOAL_VARIANT_NAME
+#define MATMUL SHOAL_FN(matmul)
+#endif
+
+const shoal_kernels TABLE = {
+    .name = NAME,
+    .matmul = MATMUL,
     .matmul_int8 = SHOAL_FN(matmul_int8),
     .to_groups = SHOAL_FN(to_groups),
     .rms_norm = SHOAL_FN(rms_norm),

@@ -53,6 +53,11 @@ uint64_t SHOAL_FN(peak_f32)(float sink[SHOAL_PEAK_SINK], int64_t n_round);
 uint64_t SHOAL_FN(peak_int8)(int32_t sink[SHOAL_PEAK_SINK], int64_t n_round);
 uint64_t SHOAL_FN(peak_read)(const void *from, size_t n_bytes);
 
+/* bf16/matmul.c. */
+void shoal__matmul_avx512_bf16(float *y, int64_t ld_y, const shoal_matrix *w, int32_t band0,
+                               int32_t band1, const float *x, int64_t ld_x, int32_t n_token);
+
 extern const shoal_kernels SHOAL_FN(kernels);
+extern const shoal_kernels shoal__kernels_avx512_bf16;
 
 #endif
