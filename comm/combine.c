@@ -1,6 +1,6 @@
-/* Results go home along the same plan. Receives are posted at their exact sizes and places before
- * anything is sent; results of own tokens are rounded like all others, but stay where they are. */
-#include "comm/plan.h"
+/* Results go home along the same plan. Receives are posted at their exact sizes and places when
+ * the plan is known; results of own tokens are rounded like all others, but stay where they are. */
+#include "comm/message.h"
 
 #include <string.h>
 
@@ -13,43 +13,64 @@ static int32_t rows_home(const shoal_plan *plan, int32_t d, int32_t *first)
     return offset[d + 1] - offset[d];
 }
 
-static shoal_status post_receives(shoal_exchange *x, shoal_comm *comm)
+shoal_status shoal__combine_post(shoal_exchange *x, shoal_comm *comm)
 {
-    for (int32_t d = 0; d < x->config.n_rank; d++) {
+    int32_t n_rank = x->config.n_rank;
+    for (int32_t d = 0; d < n_rank; d++) {
         int32_t first, n = rows_home(&x->plan, d, &first);
         if (d == x->config.rank || n == 0)
             continue;
-        SHOAL_TRY(shoal_comm_recv(comm, &x->recv_request[d], d, SHOAL_TAG_COMBINE,
+        SHOAL_TRY(shoal_comm_recv(comm, &x->recv_request[2 * n_rank + d], d, SHOAL_TAG_COMBINE,
                                   x->combine_in + (size_t)first * x->combine_row_bytes,
                                   (size_t)n * x->combine_row_bytes));
     }
     return SHOAL_OK;
 }
 
+/* Results for one source. */
+typedef struct encode_job {
+    const shoal_exchange *x;
+    unsigned char *out;
+    int32_t first; /* slot (exact) or row (reduced) */
+    const float *done;
+} encode_job;
+
+static void encode_slot(void *arg, int32_t i, int32_t worker)
+{
+    (void)worker;
+    const encode_job *job = arg;
+    const shoal_exchange *x = job->x;
+    shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine,
+                      x->compute.kernels, job->done + (job->first + (int64_t)i) * x->config.n_embd,
+                      x->config.n_embd);
+}
+
+static void encode_row_sum(void *arg, int32_t i, int32_t worker)
+{
+    const encode_job *job = arg;
+    const shoal_exchange *x = job->x;
+    const shoal_recv *recv = &x->recv;
+    const shoal_kernels *kernels = x->compute.kernels;
+    const int64_t n_embd = x->config.n_embd;
+    float *sum = x->combine_row + worker * n_embd;
+    int32_t row = job->first + i;
+    memset(sum, 0, (size_t)n_embd * sizeof *sum);
+    for (int32_t slot = recv->row_slot[row]; slot < recv->row_slot[row + 1]; slot++)
+        kernels->axpy(sum, recv->slot_weight[slot], job->done + slot * n_embd, n_embd);
+    shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine, kernels,
+                      sum, x->config.n_embd);
+}
+
 /* Results for the rows of `source` into out; returns their bytes. */
-static size_t encode_results(unsigned char *out, shoal_exchange *x, int32_t source,
+static size_t encode_results(unsigned char *out, const shoal_exchange *x, int32_t source,
                              const float *done)
 {
-    const shoal_recv *recv = &x->recv;
-    const int64_t n_embd = x->config.n_embd;
-    unsigned char *begin = out;
-    if (x->plan.kind == SHOAL_COMBINE_EXACT) {
-        for (int32_t i = recv->slot_offset[source]; i < recv->slot_offset[source + 1]; i++) {
-            shoal_wire_encode(out, x->config.wire.combine, x->kernels, done + i * n_embd,
-                              x->config.n_embd);
-            out += x->combine_row_bytes;
-        }
-        return (size_t)(out - begin);
-    }
-    for (int32_t row = recv->row_offset[source]; row < recv->row_offset[source + 1]; row++) {
-        memset(x->combine_row, 0, (size_t)n_embd * sizeof(float));
-        for (int32_t i = recv->row_slot[row]; i < recv->row_slot[row + 1]; i++)
-            x->kernels->axpy(x->combine_row, recv->slot_weight[i], done + i * n_embd, n_embd);
-        shoal_wire_encode(out, x->config.wire.combine, x->kernels, x->combine_row,
-                          x->config.n_embd);
-        out += x->combine_row_bytes;
-    }
-    return (size_t)(out - begin);
+    bool exact = x->plan.kind == SHOAL_COMBINE_EXACT;
+    const int32_t *offset = exact ? x->recv.slot_offset : x->recv.row_offset;
+    encode_job job = {x, out, offset[source], done};
+    int32_t n = offset[source + 1] - offset[source];
+    shoal__exchange_rows(x, exact ? encode_slot : encode_row_sum, &job, n);
+    return (size_t)n * x->combine_row_bytes;
 }
 
 static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const float *done)
@@ -63,7 +84,6 @@ static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const floa
         size_t n_bytes = encode_results(out, x, s, done);
         SHOAL_TRY(shoal_comm_send(comm, &x->send_request[2 * n_rank + s], s, SHOAL_TAG_COMBINE, out,
                                   n_bytes));
-        SHOAL_TRY(shoal_comm_poll(comm)); /* encoding the next may take a while */
         out += n_bytes;
     }
     int32_t first;
@@ -72,39 +92,48 @@ static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const floa
     return SHOAL_OK;
 }
 
-static void accumulate(float *acc, shoal_exchange *x, int32_t t)
+typedef struct sum_job {
+    const shoal_exchange *x;
+    float *acc;
+} sum_job;
+
+static void sum_token(void *arg, int32_t t, int32_t worker)
 {
+    const sum_job *job = arg;
+    const shoal_exchange *x = job->x;
     const shoal_plan *plan = &x->plan;
+    const shoal_kernels *kernels = x->compute.kernels;
     const int32_t n_embd = x->config.n_embd;
+    float *row = x->combine_row + (int64_t)worker * n_embd;
+    float *acc = job->acc + (int64_t)t * n_embd;
     memset(acc, 0, (size_t)n_embd * sizeof *acc);
     if (plan->kind == SHOAL_COMBINE_EXACT) {
         for (int32_t j = 0; j < plan->top_k; j++) {
             int64_t i = (int64_t)t * plan->top_k + j;
-            shoal_wire_decode(x->combine_row, x->config.wire.combine, x->kernels,
+            shoal_wire_decode(row, x->config.wire.combine, kernels,
                               x->combine_in + (size_t)plan->slot_of[i] * x->combine_row_bytes,
                               n_embd);
-            x->kernels->axpy(acc, plan->topk_weight[i], x->combine_row, n_embd);
+            kernels->axpy(acc, plan->topk_weight[i], row, n_embd);
         }
         return;
     }
     for (int32_t d = 0; d < x->config.n_rank; d++) {
-        int32_t row = plan->row_of[(int64_t)t * x->config.n_rank + d];
-        if (row < 0)
+        int32_t home = plan->row_of[(int64_t)t * x->config.n_rank + d];
+        if (home < 0)
             continue;
-        shoal_wire_decode(x->combine_row, x->config.wire.combine, x->kernels,
-                          x->combine_in + (size_t)row * x->combine_row_bytes, n_embd);
-        x->kernels->add(acc, x->combine_row, n_embd);
+        shoal_wire_decode(row, x->config.wire.combine, kernels,
+                          x->combine_in + (size_t)home * x->combine_row_bytes, n_embd);
+        kernels->add(acc, row, n_embd);
     }
 }
 
 shoal_status shoal_combine(float *acc, shoal_exchange *x, shoal_comm *comm, const float *done)
 {
     int32_t n_rank = x->config.n_rank;
-    SHOAL_TRY(post_receives(x, comm));
     SHOAL_TRY(send_results(x, comm, done));
-    SHOAL_TRY(shoal_comm_wait(comm, x->recv_request, n_rank, "combine rows"));
-    for (int32_t t = 0; t < x->plan.n_token; t++)
-        accumulate(acc + (int64_t)t * x->config.n_embd, x, t);
+    SHOAL_TRY(shoal_comm_wait(comm, x->recv_request + 2 * n_rank, n_rank, "combine rows"));
+    sum_job job = {x, acc};
+    shoal__exchange_rows(x, sum_token, &job, x->plan.n_token);
     /* Dispatch messages too: only now may their memory be used again. */
     return shoal_comm_wait(comm, x->send_request, 3 * n_rank, "rows to be taken");
 }

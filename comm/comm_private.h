@@ -71,6 +71,7 @@ struct shoal_comm {
     int64_t deadline_us;
     int64_t interval_us;     /* between notices */
     int64_t round_us;        /* when notices last went out */
+    int64_t now_us;          /* the clock when it was last read; what comes is heard then */
     int64_t tick_us;         /* when this rank last looked */
     int64_t grace_us;        /* nobody is blamed before */
     int64_t next_check_us;   /* when something is due: notices or a deadline */
@@ -105,10 +106,8 @@ shoal_status shoal__split_advance(shoal_comm *comm);
 shoal_status shoal__liveness_open(shoal_comm *comm);
 void shoal__liveness_close(shoal_comm *comm);
 void shoal__liveness_hear(shoal_comm *comm, int32_t rank);
-/* Read notices, send those that are due, look at deadlines and signals. */
+/* Read notices, send those that are due, look at deadlines and signals, at comm->now_us. */
 shoal_status shoal__liveness_tick(shoal_comm *comm);
-/* Begin a wait: the next tick computes when to look again. */
-void shoal__liveness_begin(shoal_comm *comm, const shoal__wait *wait);
 /* Log that `rank` is lost because of `reason`, announce it, remember it. Returns PEER_LOST. */
 shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason);
 /* Tell everyone (LOST or FAIL) and keep messages moving for the moment it takes them to leave. */

@@ -10,7 +10,7 @@ static size_t first_part(const shoal_exchange *x, size_t n_bytes)
     return n_bytes < x->config.slot_bytes ? n_bytes : x->config.slot_bytes;
 }
 
-static shoal_status post_receives(shoal_exchange *x, shoal_comm *comm)
+static shoal_status post_dispatch_receives(shoal_exchange *x, shoal_comm *comm)
 {
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
     if (!x->plan.is_target[rank])
@@ -22,6 +22,31 @@ static shoal_status post_receives(shoal_exchange *x, shoal_comm *comm)
                                        x->recv_buffer[s], first_part(x, x->recv_capacity[s])));
     }
     return SHOAL_OK;
+}
+
+/* Rows of one message, from the tokens of h. */
+typedef struct pack_job {
+    const shoal_exchange *x;
+    unsigned char *row;
+    const int32_t *token; /* of each row */
+    const float *h;
+} pack_job;
+
+/* A token that goes to several ranks is encoded once. Rows of one message are different tokens. */
+static void pack_row(void *arg, int32_t i, int32_t worker)
+{
+    (void)worker;
+    const pack_job *job = arg;
+    const shoal_exchange *x = job->x;
+    unsigned char *row = job->row + (size_t)i * x->dispatch_row_bytes;
+    int64_t token = job->token[i];
+    if (x->encoded[token] != NULL) {
+        memcpy(row, x->encoded[token], x->dispatch_row_bytes);
+        return;
+    }
+    shoal_wire_encode(row, x->config.wire.dispatch, x->compute.kernels,
+                      job->h + token * x->config.n_embd, x->config.n_embd);
+    x->encoded[token] = row;
 }
 
 /* Message for rank d into x->send_buffer[d]; returns its bytes. */
@@ -41,12 +66,10 @@ static size_t pack(shoal_exchange *x, int32_t d, const float *h, int64_t step, i
         .layer = layer,
         .more_bytes = n_bytes - first_part(x, n_bytes),
     };
-    for (int32_t i = 0; i < n_row; i++) {
-        const float *row = h + (int64_t)plan->send_row_token[row0 + i] * x->config.n_embd;
-        shoal_wire_encode(parts.row + (size_t)i * x->dispatch_row_bytes, x->config.wire.dispatch,
-                          x->kernels, row, x->config.n_embd);
+    pack_job job = {x, parts.row, plan->send_row_token + row0, h};
+    shoal__exchange_rows(x, pack_row, &job, n_row);
+    for (int32_t i = 0; i < n_row; i++)
         parts.n_slot_of_row[i] = (uint16_t)plan->send_row_n_slot[row0 + i];
-    }
     if (n_row % 2 != 0)
         parts.n_slot_of_row[n_row] = 0;
     for (int32_t i = 0; i < n_slot; i++)
@@ -71,13 +94,12 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const flo
 {
     const shoal_plan *plan = &x->plan;
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
-    for (int32_t i = 0; i < 2 * n_rank; i++)
-        x->recv_request[i] = SHOAL_REQUEST_NONE;
-    for (int32_t i = 0; i < 3 * n_rank; i++)
-        x->send_request[i] = SHOAL_REQUEST_NONE;
-    SHOAL_TRY(post_receives(x, comm));
+    SHOAL_TRY(post_dispatch_receives(x, comm));
+    SHOAL_TRY(shoal__combine_post(x, comm));
     if (!plan->is_source[rank])
         return SHOAL_OK;
+    for (int32_t t = 0; t < plan->n_token; t++)
+        x->encoded[t] = NULL;
 
     /* Each source begins with its neighbour, so that they do not all send to one rank first; the
      * own message comes last. */
@@ -89,10 +111,8 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const flo
         x->send_buffer[d] = next;
         size_t n_bytes = pack(x, d, h, step, layer);
         next += (n_bytes + SHOAL__MESSAGE_ALIGN - 1) / SHOAL__MESSAGE_ALIGN * SHOAL__MESSAGE_ALIGN;
-        if (d == rank)
-            continue;
-        SHOAL_TRY(send_message(x, comm, d, n_bytes));
-        SHOAL_TRY(shoal_comm_poll(comm)); /* packing the next may take a while */
+        if (d != rank)
+            SHOAL_TRY(send_message(x, comm, d, n_bytes));
     }
     return SHOAL_OK;
 }
@@ -154,7 +174,6 @@ static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t ste
 {
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request, n_rank, "dispatch rows"));
-    /* All are checked before a second part is posted: nothing may arrive after a failure. */
     for (int32_t s = 0; s < n_rank; s++)
         if (s != rank && x->plan.is_source[s])
             SHOAL_TRY(check_header(x, comm, s, x->recv_request[s].n_bytes, step, layer));
@@ -174,6 +193,27 @@ static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t ste
     return shoal_comm_wait(comm, x->recv_request + n_rank, n_rank, "dispatch rows, second part");
 }
 
+/* Rows of one message into x->recv, from row0 on. */
+typedef struct unpack_job {
+    shoal_exchange *x;
+    const unsigned char *row;
+    int32_t row0;
+} unpack_job;
+
+static void unpack_row(void *arg, int32_t i, int32_t worker)
+{
+    (void)worker;
+    const unpack_job *job = arg;
+    const shoal_exchange *x = job->x;
+    const unsigned char *row = job->row + (size_t)i * x->dispatch_row_bytes;
+    int64_t at = job->row0 + i;
+    shoal_wire_decode(x->recv.row + at * x->config.n_embd, x->config.wire.dispatch,
+                      x->compute.kernels, row, x->config.n_embd);
+    if (x->recv.row_int8 != NULL)
+        shoal_wire_decode_groups(x->recv.row_int8 + (size_t)at * shoal__row_groups(&x->config), row,
+                                 x->config.n_embd);
+}
+
 /* Append one source's rows and slots to x->recv. */
 static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
                            unsigned char *message, int64_t step, int32_t layer)
@@ -185,14 +225,10 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
         shoal__dispatch_parts_of(message, x->dispatch_row_bytes, header.n_row);
     uint32_t n_local = (uint32_t)x->config.n_local_max[x->config.rank];
     uint32_t row_slots_max = (uint32_t)shoal__row_slots_max(&x->config, x->config.rank);
+    unpack_job job = {x, parts.row, recv->n_row};
     uint32_t slot = 0;
     for (uint32_t i = 0; i < header.n_row; i++) {
         int32_t row = recv->n_row++;
-        shoal_wire_decode(recv->row + (int64_t)row * x->config.n_embd, x->config.wire.dispatch,
-                          x->kernels, parts.row + i * x->dispatch_row_bytes, x->config.n_embd);
-        if (recv->row_int8 != NULL)
-            shoal_wire_decode_groups(recv->row_int8 + (size_t)row * shoal__row_groups(&x->config),
-                                     parts.row + i * x->dispatch_row_bytes, x->config.n_embd);
         recv->row_slot[row] = recv->n_slot;
         uint32_t n_slot = parts.n_slot_of_row[i];
         if (n_slot == 0 || n_slot > row_slots_max || n_slot > header.n_slot - slot)
@@ -211,6 +247,7 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
     if (slot != header.n_slot)
         return fail_message(comm, source, step, layer,
                             "the slots of its rows do not add up to the slots of its header");
+    shoal__exchange_rows(x, unpack_row, &job, (int32_t)header.n_row);
     return SHOAL_OK;
 }
 

@@ -141,6 +141,15 @@ static void carve_incoming(shoal_exchange *x, shoal_arena *arena)
     }
 }
 
+/* Every use of a request ends in a wait for it, so they are all done between two layers. */
+static shoal_request *carve_requests(shoal_arena *arena, size_t n)
+{
+    shoal_request *request = SHOAL_TAKE(arena, n, shoal_request);
+    for (size_t i = 0; request != NULL && i < n; i++)
+        request[i] = SHOAL_REQUEST_NONE;
+    return request;
+}
+
 static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *most)
 {
     size_t n_rank = (size_t)x->config.n_rank;
@@ -149,26 +158,28 @@ static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *
         shoal__dispatch_bytes(x->dispatch_row_bytes, most->n_send_row, most->n_send_slot);
     x->send_memory = shoal_arena_take(arena, most->n_send_message * per_message + payload, 1);
     x->send_buffer = SHOAL_TAKE(arena, n_rank, unsigned char *);
+    x->encoded = SHOAL_TAKE(arena, most->n_token, unsigned char *);
 
     bool reduced = x->config.wire.kind == SHOAL_COMBINE_REDUCED;
     x->combine_out = shoal_arena_take(arena, reduced ? most->n_recv_row : most->n_recv_slot,
                                       x->combine_row_bytes);
     x->combine_in = shoal_arena_take(arena, reduced ? most->n_send_row : most->n_send_slot,
                                      x->combine_row_bytes);
-    x->combine_row = SHOAL_TAKE(arena, x->config.n_embd, float);
-    x->send_request = SHOAL_TAKE(arena, 3 * n_rank, shoal_request);
-    x->recv_request = SHOAL_TAKE(arena, 2 * n_rank, shoal_request);
+    size_t n_thread = x->compute.pool != NULL ? (size_t)shoal_pool_n_thread(x->compute.pool) : 1;
+    x->combine_row = SHOAL_TAKE(arena, n_thread * (size_t)x->config.n_embd, float);
+    x->send_request = carve_requests(arena, 3 * n_rank);
+    x->recv_request = carve_requests(arena, 3 * n_rank);
 }
 
 void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
-                          const shoal_exchange_config *config, const shoal_kernels *kernels)
+                          const shoal_exchange_config *config, const shoal_compute *compute)
 {
     assert(config->n_rank >= 1 && config->rank >= 0 && config->rank < config->n_rank);
     assert(config->n_embd >= 1 && config->top_k >= 1 && config->n_token_max >= 0);
     assert(config->slot_bytes >= 2 * sizeof(shoal__dispatch_header) &&
            config->slot_bytes <= SHOAL_MESSAGE_MAX_BYTES);
     shoal_exchange *x = exchange;
-    *x = (shoal_exchange){.kernels = kernels};
+    *x = (shoal_exchange){.compute = *compute};
     carve_config(x, arena, config);
     x->dispatch_row_bytes = shoal_wire_row_bytes(config->wire.dispatch, config->n_embd);
     x->combine_row_bytes = shoal_wire_row_bytes(config->wire.combine, config->n_embd);
@@ -180,4 +191,31 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
     carve_recv(&x->recv, arena, config, &most);
     carve_incoming(x, arena);
     carve_outgoing(x, arena, &most);
+}
+
+#define ROWS_PER_TILE 16
+
+typedef struct row_job {
+    shoal__row_fn *fn;
+    void *arg;
+    int32_t n_row;
+} row_job;
+
+static void row_tile(void *arg, int32_t tile, int32_t worker)
+{
+    const row_job *job = arg;
+    int32_t begin = tile * ROWS_PER_TILE, left = job->n_row - begin;
+    for (int32_t i = begin; i < begin + (left < ROWS_PER_TILE ? left : ROWS_PER_TILE); i++)
+        job->fn(job->arg, i, worker);
+}
+
+void shoal__exchange_rows(const shoal_exchange *x, shoal__row_fn *fn, void *arg, int32_t n_row)
+{
+    row_job job = {fn, arg, n_row};
+    int32_t n_tile = (n_row + ROWS_PER_TILE - 1) / ROWS_PER_TILE;
+    if (n_tile > 1 && x->compute.pool != NULL)
+        shoal_pool_run(x->compute.pool, row_tile, &job, n_tile);
+    else
+        for (int32_t tile = 0; tile < n_tile; tile++)
+            row_tile(&job, tile, 0);
 }

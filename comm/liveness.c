@@ -59,7 +59,7 @@ shoal_status shoal__liveness_open(shoal_comm *comm)
     int64_t now = shoal_comm_now_us(comm);
     comm->deadline_us = (int64_t)(comm->config.deadline_s * 1e6);
     comm->interval_us = max_us(min_us(1000000, comm->deadline_us / 4), 1);
-    comm->round_us = comm->tick_us = comm->grace_us = now;
+    comm->now_us = comm->round_us = comm->tick_us = comm->grace_us = now;
     comm->next_check_us = now + comm->interval_us;
     comm->heard_request = SHOAL_REQUEST_NONE;
     for (int32_t r = 0; r < comm->n_rank; r++)
@@ -72,13 +72,8 @@ shoal_status shoal__liveness_open(shoal_comm *comm)
 
 void shoal__liveness_hear(shoal_comm *comm, int32_t rank)
 {
-    comm->peer[rank].heard_us = shoal_comm_now_us(comm);
+    comm->peer[rank].heard_us = comm->now_us;
     comm->peer[rank].ever_heard = true;
-}
-
-void shoal__liveness_begin(shoal_comm *comm, const shoal__wait *wait)
-{
-    comm->wait = wait;
 }
 
 /* Notices are sent as they can be: what cannot be sent is not missed, as a real loss shows itself
@@ -349,7 +344,7 @@ shoal_status shoal__liveness_tick(shoal_comm *comm)
     SHOAL_TRY(look_at_signal(comm));
     if (comm->n_rank == 1)
         return SHOAL_OK;
-    int64_t now = shoal_comm_now_us(comm);
+    int64_t now = comm->now_us;
     /* If we ourselves stood still (stopped, descheduled, computing without polls), what the others
      * said meanwhile must be read before anyone is blamed. */
     if (now - comm->tick_us > comm->deadline_us / 2)

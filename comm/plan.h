@@ -29,6 +29,7 @@
 #include "comm/comm.h"
 #include "comm/wire.h"
 #include "runtime/base/arena.h"
+#include "runtime/kernels/ops.h"
 
 #define SHOAL_DISPATCH_SLOT_BYTES (256u << 10)
 
@@ -84,25 +85,27 @@ typedef struct shoal_recv {
  * exchange.c. */
 typedef struct shoal_exchange {
     shoal_exchange_config config;
-    const shoal_kernels *kernels;
+    shoal_compute compute;
     int32_t n_row_max, n_slot_max; /* of shoal_recv on this rank */
     shoal_plan plan;
     shoal_recv recv;
     size_t dispatch_row_bytes, combine_row_bytes;
     unsigned char *send_memory;  /* the step's dispatch messages, one behind the other */
     unsigned char **send_buffer; /* [n_rank] into send_memory; the own message is not sent */
+    unsigned char **encoded; /* [n_token_max] the row of each token in send_memory, NULL: not yet */
     unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in; NULL: none can come */
     size_t *recv_capacity;       /* [n_rank] bytes */
     unsigned char *combine_out;  /* encoded results for other sources, in recv order */
     unsigned char *combine_in;   /* encoded results of own slots (or rows), in send order */
-    float *combine_row;          /* [n_embd] one decoded row */
+    float *combine_row;          /* [n_thread, n_embd] one row, per worker */
     shoal_request *send_request; /* [3, n_rank] dispatch, dispatch second part, combine */
-    shoal_request *recv_request; /* [2, n_rank] dispatch or combine, dispatch second part */
+    shoal_request *recv_request; /* [3, n_rank] the same */
 } shoal_exchange;
 
-/* Measure or carve. config's arrays are copied into the arena. */
+/* Measure or carve. config's arrays are copied into the arena; the pool (NULL: this thread alone)
+ * must live as long as the exchange. */
 void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
-                          const shoal_exchange_config *config, const shoal_kernels *kernels);
+                          const shoal_exchange_config *config, const shoal_compute *compute);
 
 /* Build x->plan. topk_expert, topk_weight: [n_token, top_k]; expert_owner, expert_local: [n_expert]
  * of this layer; is_source, is_target: [n_rank]. n_token may be 0. topk_weight must live until
@@ -112,10 +115,12 @@ void shoal_plan_build(shoal_exchange *x, const int32_t *topk_expert, const float
                       const bool *is_source, const bool *is_target);
 
 /* Dispatch in two halves, so that other work (shared experts) can run while rows travel:
- * begin posts the receives, packs and sends; end waits, and fills x->recv. h: [n_token, n_embd].
- * Collective over is_source and is_target. After begin, h is not needed any more. Errors: as
- * shoal_comm_wait; FAILED for a malformed message (other magic, step or layer, counts or an expert
- * beyond the limits), naming the rank it came from: the ranks are not of one build or one step. */
+ * begin posts all receives, those of combine too, packs and sends; end waits, and fills x->recv. h:
+ * [n_token, n_embd]. Collective over is_source and is_target. After begin, h is not needed any
+ * more. Errors: as shoal_comm_wait; FAILED for a malformed message (other magic, step or layer,
+ * counts or an expert beyond the limits), naming the rank it came from: the ranks are not of one
+ * build or one step. After any failure receives may still be open: the communicator is closed
+ * before the memory goes. */
 shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
                                   int32_t layer);
 shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer);

@@ -62,6 +62,9 @@ struct shoal_transport { /* first member of each transport's own struct */
     const shoal_transport_ops *ops;
     int32_t rank;
     int32_t n_rank;
+    /* What it costs to look up from a message that has not come: the clock, notices, signals. */
+    int32_t n_test;  /* >= 1: fruitless tests of a wait between two looks */
+    int64_t poll_us; /* polls that follow a look within this time do nothing; 0: none is left out */
 };
 
 /* comm/self: one rank, no messages. */

@@ -51,6 +51,8 @@ static shoal_status start_mpi(shoal_bootstrap *bootstrap, shoal_log *log)
     MPI_Initialized(&initialised);
     if (initialised)
         return shoal_fail(log, SHOAL_FAILED, "MPI is already initialised in this process");
+    for (const shoal_mpi_setting *s = shoal_mpi_settings; s->name != NULL; s++)
+        setenv(s->name, s->value, 0);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return shoal_fail(log, SHOAL_UNAVAILABLE, "MPI could not be started");
     bootstrap->mpi = true;

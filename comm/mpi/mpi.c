@@ -11,16 +11,30 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Fruitless looks before the core is yielded. Round trips on one machine take a few us; ranks that
- * share a core must not spin through their time slice. */
-#define N_SPIN 50
+/* A fruitless test takes 0.1 us in shared memory and about 1 us over TCP (a system call). */
+#define N_TEST 16
+
+/* While computing, messages are moved and notices are read at most this often. */
+#define POLL_US 20
+
+/* How long a wait spins before it yields the core. Round trips on one machine take 5 to 70 us, and
+ * a core once yielded may come back a time slice later; ranks that share a core must not spin for
+ * much longer than that. */
+#define SPIN_US 50
+
+/* Results of a token in shared memory (some rows of 4 to 14 KB) go through the queue at once;
+ * otherwise messages from 4 KB on are announced first and then copied by a system call. */
+const shoal_mpi_setting shoal_mpi_settings[] = {
+    {"OMPI_MCA_btl_vader_eager_limit", "32768"},
+    {NULL, NULL},
+};
 
 typedef struct mpi_transport {
     shoal_transport base;
     shoal_log *log;
     MPI_Comm comm;
-    int32_t n_idle; /* since a request last completed */
-    bool mute;      /* injected fault: what is sent vanishes */
+    int64_t yield_us; /* when to begin to yield; 0: a request has completed since the last idle */
+    bool mute;        /* injected fault: what is sent vanishes */
 } mpi_transport;
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(intptr_t), "a request fits into handle[0]");
@@ -95,7 +109,7 @@ static shoal_status mpi_test(shoal_transport *transport, shoal_request *r)
         return message_failed(t, r, code);
     if (!done)
         return SHOAL_OK;
-    t->n_idle = 0;
+    t->yield_us = 0;
     r->done = true;
     if (!r->is_recv)
         return SHOAL_OK;
@@ -131,7 +145,11 @@ static void mpi_cancel(shoal_transport *transport, shoal_request *r)
 static void mpi_idle(shoal_transport *transport, int64_t until_us)
 {
     (void)until_us;
-    if (of(transport)->n_idle++ >= N_SPIN)
+    mpi_transport *t = of(transport);
+    int64_t now_us = shoal_clock_us();
+    if (t->yield_us == 0)
+        t->yield_us = now_us + SPIN_US;
+    else if (now_us >= t->yield_us)
         sched_yield();
 }
 
@@ -202,7 +220,8 @@ shoal_status shoal_transport_open_mpi(shoal_transport **transport, shoal_log *lo
                           "job (mpirun --mca btl_tcp_if_include SUBNET picks the network)",
                           rank, n_rank);
     }
-    t->base = (shoal_transport){.ops = &mpi_ops, .rank = rank, .n_rank = n_rank};
+    t->base = (shoal_transport){
+        .ops = &mpi_ops, .rank = rank, .n_rank = n_rank, .n_test = N_TEST, .poll_us = POLL_US};
     t->log = log;
     *transport = &t->base;
     return SHOAL_OK;

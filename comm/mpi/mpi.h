@@ -7,6 +7,14 @@
 #include "comm/transport.h"
 #include "runtime/base/log.h"
 
+/* Settings of Open MPI that launchers put into the environment, unless they are there, before MPI
+ * is initialised. Ends with a NULL name. */
+typedef struct shoal_mpi_setting {
+    const char *name;
+    const char *value;
+} shoal_mpi_setting;
+extern const shoal_mpi_setting shoal_mpi_settings[];
+
 /* MPI must be initialised with at least MPI_THREAD_FUNNELED. Collective. */
 shoal_status shoal_transport_open_mpi(shoal_transport **transport, shoal_log *log);
 

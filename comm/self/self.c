@@ -68,6 +68,7 @@ shoal_status shoal_transport_open_self(shoal_transport **transport)
     t->ops = &self_ops;
     t->rank = 0;
     t->n_rank = 1;
+    t->n_test = 1;
     *transport = t;
     return SHOAL_OK;
 }

@@ -84,7 +84,7 @@ static void carve_session(shoal_model *m)
                                           .may_source = m->may_source,
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = m->wire};
-    shoal_exchange_carve(&m->exchange, &m->session_arena, &config, m->compute.kernels);
+    shoal_exchange_carve(&m->exchange, &m->session_arena, &config, &m->compute);
     shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max);
     m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
 }

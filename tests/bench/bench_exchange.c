@@ -44,7 +44,7 @@ static void carve(bench *b, shoal_combine_kind kind)
                                           .may_source = may_source,
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = shoal_wire_format(true, true, kind)};
-    shoal_exchange_carve(&b->x, &b->arena, &config, b->kernels);
+    shoal_exchange_carve(&b->x, &b->arena, &config, &(shoal_compute){.kernels = b->kernels});
     b->h = SHOAL_TAKE(&b->arena, N_EMBD, float);
     b->acc = SHOAL_TAKE(&b->arena, N_EMBD, float);
     b->done = SHOAL_TAKE(&b->arena, (size_t)b->x.n_slot_max * N_EMBD, float);
@@ -179,6 +179,8 @@ static shoal_status run(bench *b, int32_t n_round)
 int main(int argc, char **argv)
 {
     int provided = MPI_THREAD_SINGLE, rank = 0, n_rank = 0;
+    for (const shoal_mpi_setting *s = shoal_mpi_settings; s->name != NULL; s++)
+        setenv(s->name, s->value, 0);
     if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return EXIT_FAILURE;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);

@@ -27,6 +27,7 @@ typedef struct moe_world {
     shoal_wire wire;
     size_t slot_bytes;
     const shoal_kernels *kernels;
+    int32_t n_thread;                             /* of each rank; 0: no pool */
     float result[MOE_LAYER][MOE_TOKEN][MOE_EMBD]; /* written by the tokens' ranks */
 } moe_world;
 
@@ -127,6 +128,7 @@ static void moe_oracle(float *acc, const moe_world *w, int32_t layer, int32_t g)
 typedef struct moe_rank {
     shoal_arena arena;
     shoal_exchange x;
+    shoal_pool *pool;
     int32_t rank;
     int32_t n_token, token[MOE_TOKEN]; /* global tokens that live here */
     int32_t owner[MOE_EXPERT], local[MOE_EXPERT];
@@ -161,7 +163,8 @@ static void moe_carve(moe_rank *m, const moe_world *w)
                                     .may_source = may_source,
                                     .slot_bytes = w->slot_bytes,
                                     .wire = w->wire};
-    shoal_exchange_carve(&m->x, &m->arena, &config, w->kernels);
+    shoal_exchange_carve(&m->x, &m->arena, &config,
+                         &(shoal_compute){.kernels = w->kernels, .pool = m->pool});
     m->done = SHOAL_TAKE(&m->arena, (size_t)m->x.n_slot_max * MOE_EMBD, float);
 }
 
@@ -171,6 +174,8 @@ static moe_rank *moe_rank_open(const moe_world *w, int32_t rank)
     shoal_log log;
     shoal_log_init(&log, stderr, rank, "test");
     m->rank = rank;
+    if (w->n_thread > 0)
+        ck_assert_int_eq(shoal_pool_open(&m->pool, w->n_thread, &log), SHOAL_OK);
     shoal_arena_measure(&m->arena, "session");
     moe_carve(m, w);
     ck_assert_int_eq(shoal_arena_open(&m->arena, &log), SHOAL_OK);
@@ -183,6 +188,7 @@ static moe_rank *moe_rank_open(const moe_world *w, int32_t rank)
 
 static void moe_rank_close(moe_rank *m)
 {
+    shoal_pool_close(m->pool);
     ck_assert(shoal_arena_check(&m->arena));
     shoal_arena_close(&m->arena);
     free(m);

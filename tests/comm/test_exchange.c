@@ -197,6 +197,31 @@ START_TEST(test_exact_is_dense_to_the_bit)
 }
 END_TEST
 
+/* Both kinds, all encodings. */
+static void check_all_wires(const moe_world *world)
+{
+    static moe_world w;
+    for (size_t e = 0; e < 3; e++) {
+        for (int reduced = 0; reduced < 2; reduced++) {
+            w = *world;
+            w.wire = wires[e];
+            w.wire.kind = reduced ? SHOAL_COMBINE_REDUCED : SHOAL_COMBINE_EXACT;
+            check_world(&w);
+        }
+    }
+}
+
+/* Rows are made and taken apart by threads. */
+START_TEST(test_threads)
+{
+    static moe_world w;
+    w = even_world(2);
+    w.n_token = MOE_TOKEN;
+    w.n_thread = 3;
+    check_all_wires(&w);
+}
+END_TEST
+
 START_TEST(test_reduced_is_close)
 {
     static moe_world w, exact;
@@ -223,20 +248,6 @@ START_TEST(test_reduced_is_close)
     }
 }
 END_TEST
-
-/* Both kinds, all encodings. */
-static void check_all_wires(const moe_world *world)
-{
-    static moe_world w;
-    for (size_t e = 0; e < 3; e++) {
-        for (int reduced = 0; reduced < 2; reduced++) {
-            w = *world;
-            w.wire = wires[e];
-            w.wire.kind = reduced ? SHOAL_COMBINE_REDUCED : SHOAL_COMBINE_EXACT;
-            check_world(&w);
-        }
-    }
-}
 
 START_TEST(test_sources_without_experts_and_experts_without_sources)
 {
@@ -337,6 +348,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, test_exact_is_dense_to_the_bit);
+    SHOAL_TEST(suite, test_threads);
     SHOAL_TEST(suite, test_reduced_is_close);
     SHOAL_TEST(suite, test_sources_without_experts_and_experts_without_sources);
     SHOAL_TEST(suite, test_more_ranks_than_experts);
