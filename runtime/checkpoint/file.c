@@ -79,6 +79,8 @@ shoal_status shoal__file_open(shoal__file *file, const char *folder, const char 
     }
     *file = (shoal__file){.fd = fd,
                           .n_bytes = (uint64_t)entry.st_size,
+                          .modified_ns = (int64_t)entry.st_mtim.tv_sec * 1000000000 +
+                                         (int64_t)entry.st_mtim.tv_nsec,
                           .path = path,
                           .name = path + strlen(path) - strlen(name)};
     return SHOAL_OK;

@@ -13,10 +13,11 @@
 #define SHOAL_JSON_MAX_BYTES 100000000u
 
 typedef struct shoal__file {
-    int fd;           /* -1: not open */
-    uint64_t n_bytes; /* when it was opened */
-    char *path;       /* folder and name, for opening and for messages; owned */
-    const char *name; /* the part of path behind the folder */
+    int fd;              /* -1: not open */
+    uint64_t n_bytes;    /* when it was opened */
+    int64_t modified_ns; /* of the clock, likewise */
+    char *path;          /* folder and name, for opening and for messages; owned */
+    const char *name;    /* the part of path behind the folder */
 } shoal__file;
 
 /* "folder/name", for free(); NULL if memory is out. */
