@@ -1,25 +1,11 @@
 /* shoal bench: throughput of prefill and decode; the formulas are in --help (main.c). */
-#include "launcher/bandwidth.h"
+#include "launcher/bench.h"
 #include "launcher/command.h"
 #include "launcher/progress.h"
-#include "launcher/report.h"
-#include "launcher/session.h"
-#include "launcher/weight_bytes.h"
 #include "runtime/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct bench {
-    int32_t n_sequence, n_prompt, n_gen, n_repeat;
-    int32_t *prompt;                 /* [n_sequence, n_prompt] */
-    int64_t *sequence;               /* [n_sequence] of the engine */
-    bool *has_first;                 /* [n_sequence] */
-    double *prefill;                 /* [n_repeat] tok/s */
-    double *decode;                  /* [n_repeat] tok/s */
-    shoal_phase_times before, after; /* of rank 0, around the timed runs */
-    shoal_engine_counters counted;   /* of rank 0, in the timed decode steps */
-} bench;
 
 /* Tokens that a sequence may get in a step. */
 static int64_t step_tokens(const shoal_options *o)
@@ -29,10 +15,16 @@ static int64_t step_tokens(const shoal_options *o)
 
 /* Steps in which some sequences decode while others are still prefilled, at most: prefill takes
  * one rank's chunk a step even if that rank holds all. */
-static int64_t skew_steps(const bench *b, const shoal_options *o)
+static int64_t skew_steps(const shoal__bench_case *c, const shoal_options *o)
 {
-    return ((int64_t)b->n_sequence * b->n_prompt + o->prefill_chunk - 1) / o->prefill_chunk +
-           b->n_sequence;
+    return ((int64_t)c->n_sequence * c->n_prompt + o->prefill_chunk - 1) / o->prefill_chunk +
+           c->n_sequence;
+}
+
+/* Positions that a sequence of the case may come to need. */
+static int64_t positions(const shoal__bench *b, const shoal__bench_case *c, const shoal_options *o)
+{
+    return c->n_prompt + (b->n_gen + skew_steps(c, o)) * step_tokens(o);
 }
 
 /* Fixed pseudo-random ids (splitmix64), the same in every run and on every machine. */
@@ -46,27 +38,45 @@ static int32_t random_id(uint64_t *state, int32_t n_vocab)
     return (int32_t)(z % (uint64_t)n_vocab);
 }
 
+static shoal_status check_context(const shoal__bench *b, const shoal_session *s)
+{
+    for (int32_t i = 0; i < b->n_case; i++) {
+        const shoal__bench_case *c = &b->cases[i];
+        if (positions(b, c, &s->options) > s->options.n_context)
+            return shoal_fail(s->log, SHOAL_USAGE,
+                              "%d prompt tokens, %d steps and %lld steps of overlap of %lld tokens "
+                              "at most do not fit a context of %d (this model: at most %d); give "
+                              "fewer of them or a larger --context",
+                              (int)c->n_prompt, (int)b->n_gen,
+                              (long long)skew_steps(c, &s->options),
+                              (long long)step_tokens(&s->options), (int)s->options.n_context,
+                              (int)s->spec.n_context_max);
+    }
+    return SHOAL_OK;
+}
+
 static shoal_status prepare(shoal_session *s, void *arg)
 {
-    bench *b = arg;
-    int64_t n_step = b->n_gen + skew_steps(b, &s->options);
-    if (b->n_prompt + n_step * step_tokens(&s->options) > s->options.n_context)
-        return shoal_fail(s->log, SHOAL_USAGE,
-                          "%d prompt tokens, %d steps and %lld steps of overlap of %lld tokens at "
-                          "most do not fit a context of %d (this model: at most %d); give fewer of "
-                          "them or a larger --context",
-                          (int)b->n_prompt, (int)b->n_gen, (long long)skew_steps(b, &s->options),
-                          (long long)step_tokens(&s->options), (int)s->options.n_context,
-                          (int)s->spec.n_context_max);
-    size_t n_sequence = (size_t)b->n_sequence;
-    size_t n_id = n_sequence * (size_t)b->n_prompt;
+    shoal__bench *b = arg;
+    SHOAL_TRY(check_context(b, s));
+    size_t n_sequence = 0, n_prompt = 0;
+    bool whole = true;
+    for (int32_t i = 0; i < b->n_case; i++) {
+        shoal__bench_case *c = &b->cases[i];
+        n_sequence = (size_t)c->n_sequence > n_sequence ? (size_t)c->n_sequence : n_sequence;
+        n_prompt = (size_t)c->n_prompt > n_prompt ? (size_t)c->n_prompt : n_prompt;
+        c->prefill = calloc((size_t)b->n_repeat, sizeof *c->prefill);
+        c->decode = calloc((size_t)b->n_repeat, sizeof *c->decode);
+        c->read = calloc((size_t)b->n_repeat, sizeof *c->read);
+        c->rank = calloc((size_t)s->n_rank, sizeof *c->rank);
+        whole =
+            whole && c->prefill != NULL && c->decode != NULL && c->read != NULL && c->rank != NULL;
+    }
+    const size_t n_id = n_sequence * n_prompt;
     b->prompt = malloc(n_id * sizeof *b->prompt);
     b->sequence = malloc(n_sequence * sizeof *b->sequence);
     b->has_first = malloc(n_sequence * sizeof *b->has_first);
-    b->prefill = malloc((size_t)b->n_repeat * sizeof *b->prefill);
-    b->decode = malloc((size_t)b->n_repeat * sizeof *b->decode);
-    if (b->prompt == NULL || b->sequence == NULL || b->has_first == NULL || b->prefill == NULL ||
-        b->decode == NULL)
+    if (!whole || b->prompt == NULL || b->sequence == NULL || b->has_first == NULL)
         return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for %zu prompt tokens", n_id);
     uint64_t state = 1;
     for (size_t i = 0; i < n_id; i++)
@@ -74,36 +84,13 @@ static shoal_status prepare(shoal_session *s, void *arg)
     return SHOAL_OK;
 }
 
-static int32_t ranks_on_host(const shoal_session *s)
+static shoal_status submit_all(shoal__bench *b, shoal_session *s, const shoal__bench_case *c)
 {
-    int32_t n = 0;
-    const char *host = shoal_comm_host(s->comm, s->rank);
-    for (int32_t r = 0; r < s->n_rank; r++)
-        n += strcmp(shoal_comm_host(s->comm, r), host) == 0;
-    return n;
-}
-
-/* All ranks come from the same agreement, so they read at the same time. */
-static shoal_status measure(shoal_session *s, void *arg)
-{
-    (void)arg;
-    size_t buffer_bytes;
-    SHOAL_TRY(shoal_bandwidth_measure(&s->read_bandwidth_gb_per_s, &buffer_bytes, s->compute.pool,
-                                      ranks_on_host(s), s->log));
-    char text[SHOAL_BYTES_TEXT];
-    if (s->rank == 0)
-        shoal_log_info(s->log, "read bandwidth of rank 0: %.2f GB/s over a buffer of %s",
-                       s->read_bandwidth_gb_per_s, shoal_bytes_text(text, buffer_bytes));
-    return SHOAL_OK;
-}
-
-static shoal_status submit_all(bench *b, shoal_session *s)
-{
-    for (int32_t i = 0; i < b->n_sequence; i++) {
+    for (int32_t i = 0; i < c->n_sequence; i++) {
         shoal_sequence_request request = {
-            .prompt = b->prompt + (size_t)i * (size_t)b->n_prompt,
-            .n_prompt = b->n_prompt,
-            .max_tokens = s->options.n_context - b->n_prompt,
+            .prompt = b->prompt + (size_t)i * (size_t)c->n_prompt,
+            .n_prompt = c->n_prompt,
+            .max_tokens = s->options.n_context - c->n_prompt,
             .ignore_eos = true,
             .want = SHOAL_WANT_TOKENS,
             .sampling = {.top_p = 1},
@@ -115,7 +102,8 @@ static shoal_status submit_all(bench *b, shoal_session *s)
 }
 
 /* One step; counts its tokens, and in *n_first the sequences that got their first one. */
-static shoal_status step(bench *b, shoal_session *s, int64_t *n_token, int32_t *n_first)
+static shoal_status step(shoal__bench *b, shoal_session *s, int32_t n_sequence, int64_t *n_token,
+                         int32_t *n_first)
 {
     SHOAL_TRY(shoal_session_check(s));
     SHOAL_TRY(shoal_engine_step(s->engine));
@@ -124,7 +112,7 @@ static shoal_status step(bench *b, shoal_session *s, int64_t *n_token, int32_t *
         if (event.kind != SHOAL_EVENT_TOKEN)
             continue;
         (*n_token)++;
-        for (int32_t i = 0; i < b->n_sequence; i++) {
+        for (int32_t i = 0; i < n_sequence; i++) {
             if (b->sequence[i] == event.sequence && !b->has_first[i]) {
                 b->has_first[i] = true;
                 (*n_first)++;
@@ -134,189 +122,190 @@ static shoal_status step(bench *b, shoal_session *s, int64_t *n_token, int32_t *
     return SHOAL_OK;
 }
 
-static void add_difference(shoal_engine_counters *sum, const shoal_engine_counters *before,
-                           const shoal_engine_counters *after)
+/* Until every sequence has its first token. */
+static shoal_status prefill(shoal__bench *b, shoal_session *s, const shoal__bench_case *c)
 {
-    sum->n_exchange += after->n_exchange - before->n_exchange;
-    sum->n_decode_step += after->n_decode_step - before->n_decode_step;
-    sum->n_decode_token += after->n_decode_token - before->n_decode_token;
-    sum->n_draft_proposed += after->n_draft_proposed - before->n_draft_proposed;
-    sum->n_draft_accepted += after->n_draft_accepted - before->n_draft_accepted;
-}
-
-static shoal_status run_once(bench *b, shoal_session *s, int32_t n_gen, double *prefill,
-                             double *decode)
-{
-    int64_t start_us = shoal_clock_us();
-    SHOAL_TRY(submit_all(b, s));
     int64_t n_token = 0;
     int32_t n_first = 0;
-    while (n_first < b->n_sequence)
-        SHOAL_TRY(step(b, s, &n_token, &n_first));
-    int64_t prefilled_us = shoal_clock_us();
-    const shoal_engine_counters prefilled = *shoal_engine_count(s->engine);
-    n_token = 0;
-    for (int32_t i = 0; i < n_gen; i++)
-        SHOAL_TRY(step(b, s, &n_token, &n_first));
-    int64_t end_us = shoal_clock_us();
-    add_difference(&b->counted, &prefilled, shoal_engine_count(s->engine));
-    for (int32_t i = 0; i < b->n_sequence; i++)
-        shoal_engine_cancel(s->engine, b->sequence[i]);
-    *prefill = (double)b->n_sequence * b->n_prompt * 1e6 / (double)(prefilled_us - start_us + 1);
-    *decode = (double)n_token * 1e6 / (double)(end_us - prefilled_us + 1);
+    SHOAL_TRY(submit_all(b, s, c));
+    while (n_first < c->n_sequence)
+        SHOAL_TRY(step(b, s, c->n_sequence, &n_token, &n_first));
     return SHOAL_OK;
 }
 
-static shoal_status work(shoal_session *s, void *arg)
+static shoal_status decode(shoal__bench *b, shoal_session *s, const shoal__bench_case *c,
+                           int32_t n_step, int64_t *n_token)
 {
-    bench *b = arg;
+    int32_t n_first = 0;
+    for (int32_t i = 0; i < n_step; i++)
+        SHOAL_TRY(step(b, s, c->n_sequence, n_token, &n_first));
+    return SHOAL_OK;
+}
+
+static void cancel_all(shoal__bench *b, shoal_session *s, const shoal__bench_case *c)
+{
+    for (int32_t i = 0; i < c->n_sequence; i++)
+        shoal_engine_cancel(s->engine, b->sequence[i]);
+}
+
+shoal_status shoal__bench_warm_up(shoal__bench *b, shoal_session *s, shoal__bench_case *c)
+{
+    enum { N_STEP = 2 }; /* pages, caches and clocks warm up */
+    int64_t n_token = 0;
+    SHOAL_TRY(prefill(b, s, c));
+    SHOAL_TRY(decode(b, s, c, b->n_gen < N_STEP ? b->n_gen : N_STEP, &n_token));
+    cancel_all(b, s, c);
+    return SHOAL_OK;
+}
+
+shoal_status shoal__bench_prefill(shoal__bench *b, shoal_session *s, shoal__bench_case *c)
+{
+    const int64_t start_us = shoal_clock_us();
+    SHOAL_TRY(prefill(b, s, c));
+    c->wall_us[SHOAL__BENCH_PREFILL] += shoal_clock_us() - start_us;
+    c->n_token[SHOAL__BENCH_PREFILL] += (int64_t)c->n_sequence * c->n_prompt;
+    return SHOAL_OK;
+}
+
+shoal_status shoal__bench_decode(shoal__bench *b, shoal_session *s, shoal__bench_case *c)
+{
+    const int64_t start_us = shoal_clock_us();
+    SHOAL_TRY(decode(b, s, c, b->n_gen, &c->n_token[SHOAL__BENCH_DECODE]));
+    c->wall_us[SHOAL__BENCH_DECODE] += shoal_clock_us() - start_us;
+    cancel_all(b, s, c);
+    return SHOAL_OK;
+}
+
+/* One part of the case; *speed: its tok/s. */
+static shoal_status run_part(shoal__bench *b, shoal_session *s, shoal__bench_case *c,
+                             shoal__bench_part_kind part, double *speed)
+{
+    const int64_t before_us = c->wall_us[part], before = c->n_token[part];
+    SHOAL_TRY(shoal__bench_do(
+        b, s, c, (shoal__bench_order){.kind = SHOAL__BENCH_RUN, .part = (int32_t)part}));
+    *speed = (double)(c->n_token[part] - before) * 1e6 / (double)(c->wall_us[part] - before_us + 1);
+    return SHOAL_OK;
+}
+
+static shoal_status run_case(shoal__bench *b, shoal_session *s, shoal__bench_case *c,
+                             shoal_progress *progress)
+{
+    SHOAL_TRY(shoal__bench_do(b, s, c, (shoal__bench_order){.kind = SHOAL__BENCH_WARM_UP}));
+    for (int32_t i = 0; i < b->n_repeat; i++) {
+        SHOAL_TRY(
+            shoal__bench_do(b, s, c, (shoal__bench_order){.kind = SHOAL__BENCH_READ, .run = i}));
+        SHOAL_TRY(run_part(b, s, c, SHOAL__BENCH_PREFILL, &c->prefill[i]));
+        SHOAL_TRY(run_part(b, s, c, SHOAL__BENCH_DECODE, &c->decode[i]));
+        shoal_progress_set(progress,
+                           "prompt %d, %d sequences: run %d of %d, prefill %.1f tok/s, decode "
+                           "%.1f tok/s",
+                           (int)c->n_prompt, (int)c->n_sequence, (int)i + 1, (int)b->n_repeat,
+                           c->prefill[i], c->decode[i]);
+    }
+    return shoal__bench_do(b, s, c, (shoal__bench_order){.kind = SHOAL__BENCH_GATHER});
+}
+
+/* What every rank measures with. Slots: as many exchanges as fit rank 0's memory for all ranks. */
+static shoal_status open_measures(shoal__bench *b, shoal_session *s)
+{
+    enum { SLOTS_ALL_RANKS = 1 << 22, SLOTS_MAX = 1 << 18 };
+    const int64_t share = SLOTS_ALL_RANKS / s->n_rank;
+    for (int32_t part = 0; part < SHOAL__BENCH_N_PART; part++) {
+        b->slots[part].n_max = share < SLOTS_MAX ? share : SLOTS_MAX;
+        b->slots[part].n_slot = calloc((size_t)b->slots[part].n_max, sizeof(int32_t));
+        if (b->slots[part].n_slot == NULL)
+            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory to count slots");
+    }
+    return shoal_yardstick_open(&b->yardstick, &s->compute, shoal_cores_ranks_on_host(s->comm),
+                                s->log);
+}
+
+static shoal_status together(shoal_session *s, void *arg)
+{
+    shoal__bench *b = arg;
+    SHOAL_TRY(shoal_comm_agree(s->comm, open_measures(b, s), "preparing to measure"));
+    if (s->rank != 0)
+        return shoal__bench_follow(b, s);
     shoal_progress progress;
     shoal_progress_init(&progress, true, s->log);
-    double unused[2];
-    SHOAL_TRY(run_once(b, s, 2, &unused[0], &unused[1])); /* pages, caches and clocks warm up */
-    b->before = *shoal_model_times(s->model);
-    b->counted = (shoal_engine_counters){0};
-    for (int32_t i = 0; i < b->n_repeat; i++) {
-        SHOAL_TRY(run_once(b, s, b->n_gen, &b->prefill[i], &b->decode[i]));
-        shoal_progress_set(&progress, "%d of %d runs, prefill %.1f tok/s, decode %.1f tok/s",
-                           (int)i + 1, (int)b->n_repeat, b->prefill[i], b->decode[i]);
-    }
-    b->after = *shoal_model_times(s->model);
+    SHOAL_TRY(shoal__bench_do(b, s, NULL, (shoal__bench_order){.kind = SHOAL__BENCH_PEAKS}));
+    for (int32_t i = 0; i < b->n_case; i++)
+        SHOAL_TRY(run_case(b, s, &b->cases[i], &progress));
     shoal_progress_pause(&progress);
-    return SHOAL_OK;
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-    const double *x = a;
-    const double *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *value, int32_t n)
-{
-    qsort(value, (size_t)n, sizeof *value, compare_numbers);
-    return n % 2 == 1 ? value[n / 2] : (value[n / 2 - 1] + value[n / 2]) / 2;
-}
-
-/* Name and time of each phase on rank 0, over the timed runs. */
-typedef struct phase {
-    const char *name;
-    int64_t us;
-} phase;
-
-enum { N_PHASE = 9 };
-
-static void list_phases(phase list[N_PHASE], const bench *b)
-{
-    const shoal_phase_times *t0 = &b->before;
-    const shoal_phase_times *t1 = &b->after;
-    const phase all[N_PHASE] = {
-        {"attention_us", t1->attention_us - t0->attention_us},
-        {"router_us", t1->router_us - t0->router_us},
-        {"dispatch_us", t1->dispatch_us - t0->dispatch_us},
-        {"experts_us", t1->experts_us - t0->experts_us},
-        {"combine_us", t1->combine_us - t0->combine_us},
-        {"shared_us", t1->shared_us - t0->shared_us},
-        {"dense_us", t1->dense_us - t0->dense_us},
-        {"logits_us", t1->logits_us - t0->logits_us},
-        {"other_us", t1->other_us - t0->other_us},
-    };
-    memcpy(list, all, sizeof all);
-}
-
-typedef struct result {
-    double prefill, decode, bandwidth, fraction, step_bytes;
-    shoal_draft_report drafts;
-} result;
-
-static shoal_status print_result(const shoal_session *s, const bench *b, const result *r,
-                                 const shoal_rank_report *report)
-{
-    phase phases[N_PHASE];
-    list_phases(phases, b);
-    if (!s->options.json) {
-        printf("prefill_tok_per_s %.1f\ndecode_tok_per_s %.1f\n", r->prefill, r->decode);
-        printf("read_bandwidth_gb_per_s %.2f\nread_bandwidth_fraction %.3f\n", r->bandwidth,
-               r->fraction);
-        if (s->engine_config.drafts.kind != SHOAL_DRAFT_NONE)
-            printf("accepted_fraction %.3f\ntokens_per_step %.3f\nhops_per_token %.2f\n",
-                   r->drafts.accepted_fraction, r->drafts.tokens_per_step,
-                   r->drafts.hops_per_token);
-        printf("phases of rank 0 over %d runs:\n", (int)b->n_repeat);
-        for (int32_t i = 0; i < N_PHASE; i++)
-            printf("  %-14s%lld\n", phases[i].name, (long long)phases[i].us);
-        return shoal_flush_stdout(s->log);
-    }
-    shoal_json *o = shoal_json_new_object();
-    shoal_json_set(o, "prompt_tokens", shoal_json_new_int(b->n_prompt));
-    shoal_json_set(o, "gen_tokens", shoal_json_new_int(b->n_gen));
-    shoal_json_set(o, "sequences", shoal_json_new_int(b->n_sequence));
-    shoal_json_set(o, "repeat", shoal_json_new_int(b->n_repeat));
-    shoal_json_set(o, "prefill_tok_per_s", shoal_json_new_number(r->prefill));
-    shoal_json_set(o, "decode_tok_per_s", shoal_json_new_number(r->decode));
-    shoal_json_set(o, "read_bandwidth_gb_per_s", shoal_json_new_number(r->bandwidth));
-    shoal_json_set(o, "read_bandwidth_fraction", shoal_json_new_number(r->fraction));
-    shoal_json_set(o, "weight_bytes_per_step", shoal_json_new_number(r->step_bytes));
-    shoal_json *times = shoal_json_new_object();
-    for (int32_t i = 0; i < N_PHASE; i++)
-        shoal_json_set(times, phases[i].name, shoal_json_new_int(phases[i].us));
-    shoal_json_set(o, "phases", times);
-    shoal_json_set(o, "draft", shoal_draft_report_json(&r->drafts));
-    shoal_json_set(o, "ranks", shoal_report_ranks_json(s, report));
-    return shoal_print_json(o, s->log);
+    return shoal__bench_do(b, s, NULL, (shoal__bench_order){.kind = SHOAL__BENCH_END});
 }
 
 static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report *report)
 {
-    bench *b = arg;
-    int32_t n_source = 0;
-    result r = {.prefill = median(b->prefill, b->n_repeat),
-                .decode = median(b->decode, b->n_repeat)};
-    for (int32_t rank = 0; rank < s->n_rank; rank++) {
-        r.bandwidth += report[rank].read_bandwidth_gb_per_s;
-        n_source += shoal_engine_slots(&s->engine_config, rank) > 0;
-    }
-    if (n_source > b->n_sequence)
-        n_source = b->n_sequence;
-    shoal_weight_bytes bytes = shoal_weight_bytes_of(s->checkpoint, &s->spec);
-    r.step_bytes = shoal_weight_bytes_per_step(&bytes, &s->spec, b->n_sequence, n_source);
-    r.drafts = shoal_draft_report_of(&b->counted, b->counted.n_decode_token, s->n_rank);
-    const double tokens = b->n_sequence * r.drafts.tokens_per_step;
-    r.fraction = r.step_bytes / tokens * r.decode / 1e9 / r.bandwidth;
-    return print_result(s, b, &r, report);
+    return shoal__bench_print(arg, s, report);
 }
 
 static void release(void *arg)
 {
-    bench *b = arg;
+    shoal__bench *b = arg;
+    for (int32_t i = 0; i < b->n_case; i++) {
+        free(b->cases[i].prefill);
+        free(b->cases[i].decode);
+        free(b->cases[i].read);
+        free(b->cases[i].rank);
+    }
+    free(b->cases);
     free(b->prompt);
     free(b->sequence);
     free(b->has_first);
-    free(b->prefill);
-    free(b->decode);
+    shoal_yardstick_close(&b->yardstick);
+    for (int32_t part = 0; part < SHOAL__BENCH_N_PART; part++)
+        free(b->slots[part].n_slot);
+}
+
+/* Every prompt length with every number of sequences. */
+static shoal_status list_cases(shoal__bench *b, const shoal_options *o, shoal_log *log)
+{
+    int32_t *prompts = NULL, *sequences = NULL, n_prompts = 0, n_sequences = 0;
+    shoal_status status = shoal_options_counts(&prompts, &n_prompts, o->prompt_tokens,
+                                               "prompt-tokens", INT32_MAX, log);
+    if (status == SHOAL_OK)
+        status = shoal_options_counts(&sequences, &n_sequences, o->sequences, "sequences",
+                                      SHOAL_ENGINE_ROWS_MAX, log);
+    if (status == SHOAL_OK) {
+        b->cases = calloc((size_t)n_prompts * (size_t)n_sequences, sizeof *b->cases);
+        if (b->cases == NULL)
+            status = shoal_fail(log, SHOAL_NO_MEMORY, "no memory for %d cases",
+                                (int)n_prompts * (int)n_sequences);
+    }
+    for (int32_t i = 0; status == SHOAL_OK && i < n_prompts; i++)
+        for (int32_t j = 0; j < n_sequences; j++)
+            b->cases[b->n_case++] =
+                (shoal__bench_case){.n_prompt = prompts[i], .n_sequence = sequences[j]};
+    free(prompts);
+    free(sequences);
+    return status;
 }
 
 shoal_status shoal_cmd_bench(const shoal_options *options, const volatile sig_atomic_t *interrupted,
                              shoal_log *log)
 {
-    bench b = {
-        .n_sequence = options->n_sequence > 0 ? options->n_sequence : 1,
-        .n_prompt = options->prompt_tokens,
-        .n_gen = options->gen_tokens,
-        .n_repeat = options->repeat,
-    };
-    int64_t n_context = b.n_prompt + (b.n_gen + skew_steps(&b, options)) * step_tokens(options);
-    if (n_context > INT32_MAX)
+    shoal__bench b = {.n_gen = options->gen_tokens, .n_repeat = options->repeat};
+    SHOAL_TRY(list_cases(&b, options, log));
+    int64_t n_context = 1;
+    int32_t n_sequence = 1;
+    for (int32_t i = 0; i < b.n_case; i++) {
+        const shoal__bench_case *c = &b.cases[i];
+        const int64_t n_position = positions(&b, c, options);
+        n_context = n_position > n_context ? n_position : n_context;
+        n_sequence = c->n_sequence > n_sequence ? c->n_sequence : n_sequence;
+    }
+    if (n_context > INT32_MAX) {
+        release(&b);
         return shoal_fail(log, SHOAL_USAGE, "%lld positions per sequence are too many",
                           (long long)n_context);
+    }
     shoal_session_plan plan = {
         .arg = &b,
         .n_context = (int32_t)n_context,
-        .n_sequence = 1,
+        .n_sequence = n_sequence,
         .prepare = prepare,
-        .measure = measure,
-        .work = work,
+        .together = together,
         .finish = finish,
         .release = release,
     };

@@ -38,17 +38,17 @@ static const command commands[] = {
      "Architecture, parameters, bytes by class of tensor and per rank, cache per token. Reads\n"
      "headers only; a config.json alone is enough, the bytes are then what it announces.\n"},
     {"bench", SHOAL_COMMAND_BENCH, shoal_cmd_bench, "measure throughput",
-     "B = --sequences of P random tokens each are prefilled, then G decode steps of all B are\n"
-     "timed; medians of R runs.\n"
+     "For every P of --prompt-tokens and every B of --sequences: B sequences of P random tokens\n"
+     "each are prefilled, then G decode steps of all B are timed, R times; medians are given.\n"
      "  prefill_tok_per_s = B * P / time from submit until every sequence has its first token\n"
      "  decode_tok_per_s  = tokens made by G steps / time of the G steps\n"
      "  read_bandwidth_gb_per_s = sum over ranks of bytes / time / 1e9 of a sequential read of\n"
-     "      a buffer (up to 1 GiB, at least 4 times the last-level cache) by the rank's threads,\n"
-     "      all ranks at once\n"
-     "  weight_bytes_per_step = (attention + router + shared experts + dense MLPs + norms +\n"
-     "      output head) * ranks with sequences + all experts * (1 - (1 - k/E)^B)\n"
+     "      max(1 GiB, 4 times the last-level cache) by the same threads, before every run\n"
+     "  weight_bytes_per_step = packed weights that a decode step read, over all ranks\n"
      "  read_bandwidth_fraction = weight_bytes_per_step / B * decode_tok_per_s / 1e9 /\n"
-     "      read_bandwidth_gb_per_s\n"},
+     "      read_bandwidth_gb_per_s\n"
+     "  phases: time of each part of a step on every rank without its waiting, which is `wait`\n"
+     "The other figures are explained in docs/PERFORMANCE.md.\n"},
     {"check", SHOAL_COMMAND_CHECK, shoal_cmd_check, "prove that N ranks equal one",
      "Rank 0 first runs the whole model alone on a few prompts, so it must have the memory for "
      "it;\n"

@@ -64,7 +64,8 @@ typedef struct shoal_options {
     const char *input, *output, *file, *ids;
     const char *ranks; /* inspect: "1,2,4" or "1..8" */
     bool resume, special, decode;
-    int32_t prompt_tokens, gen_tokens, repeat;
+    const char *prompt_tokens, *sequences; /* bench: lists of counts */
+    int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
     int32_t weights;   /* 0: native */
@@ -126,6 +127,10 @@ void shoal_options_print(FILE *out, int32_t command);
  * of numbers from 0 to 2^31-1). */
 shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, const char *name,
                                shoal_log *log);
+
+/* The same for counts from 1 to max. */
+shoal_status shoal_options_counts(int32_t **counts, int32_t *n, const char *text, const char *name,
+                                  int32_t max, shoal_log *log);
 
 /* "1,2,4" or "2..5" to rank counts [*n], malloc'ed. Errors: USAGE (anything else, or a count
  * outside 1 .. SHOAL_MAX_RANK), NO_MEMORY. */

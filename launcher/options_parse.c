@@ -69,7 +69,14 @@ int32_t shoal_text_distance(const char *a, const char *b)
     return row[n_b];
 }
 
-shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, const char *name,
+/* What the numbers of a list are. */
+typedef struct list_of {
+    const char *name;   /* of the option */
+    const char *wanted; /* "a token id" */
+    int32_t min, max;
+} list_of;
+
+static shoal_status parse_list(int32_t **values, int32_t *n, const char *text, const list_of *of,
                                shoal_log *log)
 {
     size_t n_max = 1;
@@ -77,28 +84,42 @@ shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, cons
         n_max += *c == ',';
     int32_t *list = n_max < INT32_MAX ? malloc(n_max * sizeof *list) : NULL;
     if (list == NULL)
-        return shoal_fail(log, SHOAL_NO_MEMORY, "--%s: no memory for %zu ids", name, n_max);
+        return shoal_fail(log, SHOAL_NO_MEMORY, "--%s: no memory for %zu numbers", of->name, n_max);
     int32_t n_list = 0;
     const char *at = text;
     for (;;) {
         char *end;
         errno = 0;
-        long long id = isdigit((unsigned char)*at) ? strtoll(at, &end, 10) : -1;
-        if (id < 0 || id > INT32_MAX || errno != 0 || (*end != ',' && *end != '\0')) {
+        long long value = isdigit((unsigned char)*at) ? strtoll(at, &end, 10) : -1;
+        if (value < of->min || value > of->max || errno != 0 || (*end != ',' && *end != '\0')) {
             free(list);
             return shoal_fail(log, SHOAL_USAGE,
-                              "--%s: found '%.40s' where a token id was wanted; ids are numbers "
-                              "separated by commas: --%s 1,2,3",
-                              name, at, name);
+                              "--%s: found '%.40s' where %s was wanted, a number from %d to %d; "
+                              "several are separated by commas: --%s 1,2,3",
+                              of->name, at, of->wanted, (int)of->min, (int)of->max, of->name);
         }
-        list[n_list++] = (int32_t)id;
+        list[n_list++] = (int32_t)value;
         if (*end == '\0')
             break;
         at = end + 1;
     }
-    *ids = list;
+    *values = list;
     *n = n_list;
     return SHOAL_OK;
+}
+
+shoal_status shoal_options_ids(int32_t **ids, int32_t *n, const char *text, const char *name,
+                               shoal_log *log)
+{
+    const list_of of = {.name = name, .wanted = "a token id", .min = 0, .max = INT32_MAX};
+    return parse_list(ids, n, text, &of, log);
+}
+
+shoal_status shoal_options_counts(int32_t **counts, int32_t *n, const char *text, const char *name,
+                                  int32_t max, shoal_log *log)
+{
+    const list_of of = {.name = name, .wanted = "a count", .min = 1, .max = max};
+    return parse_list(counts, n, text, &of, log);
 }
 
 shoal_status shoal_options_ranks(int32_t **ranks, int32_t *n, const char *text, shoal_log *log)

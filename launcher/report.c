@@ -46,7 +46,7 @@ void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *s)
     mine->memory = *shoal_model_memory(s->model);
     mine->engine_bytes = s->engine_bytes;
     mine->count = *shoal_engine_count(s->engine);
-    mine->read_bandwidth_gb_per_s = s->read_bandwidth_gb_per_s;
+    mine->pinned = s->cores.pinned;
 }
 
 /* What is allocated for a run on one rank: by the model, and by the engine above it. */
@@ -217,6 +217,7 @@ shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_rep
         shoal_json_set(o, "host", shoal_json_new_string(host, strlen(host)));
         set_int(o, "experts", (uint64_t)from->n_expert);
         set_int(o, "threads", (uint64_t)from->n_thread);
+        shoal_json_set(o, "pinned", shoal_json_new_bool(from->pinned != 0));
         shoal_json_set(o, "kernels", shoal_json_new_string(from->kernels, strlen(from->kernels)));
         set_int(o, "sent_bytes", from->sent_bytes);
         set_int(o, "received_bytes", from->received_bytes);

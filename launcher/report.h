@@ -15,7 +15,7 @@ const char *shoal_bytes_text(char text[SHOAL_BYTES_TEXT], uint64_t n_bytes);
 struct shoal_rank_report {
     char kernels[16];
     int32_t n_thread;
-    int32_t pad;
+    int32_t pinned;   /* 1: each thread to a core of its own */
     int64_t n_expert; /* owned, over all layers */
     uint64_t sent_bytes, received_bytes, sent_messages, received_messages;
     int64_t wait_us;
@@ -23,7 +23,6 @@ struct shoal_rank_report {
     shoal_memory_table memory;
     uint64_t engine_bytes;
     shoal_engine_counters count;
-    double read_bandwidth_gb_per_s; /* bench; else 0 */
 };
 
 /* This rank's figures now. */

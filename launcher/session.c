@@ -200,8 +200,6 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     shoal_progress_finish(&progress, s->n_rank > 1 ? "loaded by rank 0" : "loaded");
     STAGE(s, "opening the engine",
           shoal_engine_open(&s->engine, s->model, s->comm, &s->engine_config, s->log));
-    if (plan->measure != NULL)
-        STAGE(s, "measuring", plan->measure(s, plan->arg));
     return SHOAL_OK;
 }
 

@@ -36,7 +36,6 @@ typedef struct shoal_session {
     shoal_engine *engine;
     uint64_t engine_bytes; /* of its own buffers, known before it is opened */
     int64_t load_us;
-    double read_bandwidth_gb_per_s; /* bench, this rank */
 } shoal_session;
 
 /* What a command adds to the common way. Functions get `arg`; any may be NULL but work or
@@ -52,11 +51,9 @@ typedef struct shoal_session_plan {
     shoal_status (*prepare)(shoal_session *session, void *arg);
     /* Every rank, when sizes are agreed and said, before weights are loaded. */
     shoal_status (*before_load)(shoal_session *session, void *arg);
-    /* Every rank, after loading. */
-    shoal_status (*measure)(shoal_session *session, void *arg);
     /* Rank 0, with the engine. */
     shoal_status (*work)(shoal_session *session, void *arg);
-    /* Instead of work: every rank, collective, without the engine. */
+    /* Instead of work: every rank, collective; the engine is theirs to run and stop. */
     shoal_status (*together)(shoal_session *session, void *arg);
     /* Rank 0, with everyone's figures [n_rank]. Its status is the command's, and leaves the way
      * out orderly: the work itself is done. */

@@ -1,6 +1,5 @@
 #include "launcher/weight_bytes.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -113,16 +112,4 @@ shoal_weight_bytes shoal_weight_bytes_of(const shoal_checkpoint *checkpoint, con
         bytes.total += shoal_checkpoint_tensor(checkpoint, i)->n_bytes;
     bytes.other = bytes.total > known ? bytes.total - known : 0;
     return bytes;
-}
-
-double shoal_weight_bytes_per_step(const shoal_weight_bytes *bytes, const shoal_spec *spec,
-                                   int32_t n_sequence, int32_t n_source)
-{
-    uint64_t head = spec->tied_embeddings ? bytes->embed : bytes->lm_head;
-    double replicated = (double)(bytes->attention + bytes->router + bytes->dense_mlp +
-                                 bytes->shared_experts + bytes->norms + head);
-    double missed = 1;
-    if (spec->router.n_expert > 0)
-        missed = pow(1.0 - (double)spec->router.top_k / spec->router.n_expert, n_sequence);
-    return replicated * n_source + (double)bytes->experts * (1 - missed);
 }

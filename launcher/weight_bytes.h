@@ -54,10 +54,4 @@ void shoal_weight_bytes_of_ranks(uint64_t *n_bytes, const shoal_weight_bytes *by
 shoal_weight_bytes shoal_weight_bytes_of(const shoal_checkpoint *checkpoint,
                                          const shoal_spec *spec);
 
-/* Bytes of weights that one decode step of n_sequence sequences reads over all ranks, n_source of
- * which hold sequences: replicated weights once per such rank, and of the experts the expected
- * share, all * (1 - (1 - k/E)^n_sequence). The embedding is not read but for a row. */
-double shoal_weight_bytes_per_step(const shoal_weight_bytes *bytes, const shoal_spec *spec,
-                                   int32_t n_sequence, int32_t n_source);
-
 #endif
