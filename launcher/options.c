@@ -83,9 +83,13 @@ static const shoal_option table[] = {
          json, "one JSON object on stdout"),
 
     CHOICE("math", "f32|fast", RUN, math,
-           "arithmetic and wire format; the same until fast kernels exist (fast)"),
-    CHOICE("weights", "native", RUN, weights, "weights as the checkpoint stores them (native)"),
-    CHOICE("kv", "auto|f32|bf16", RUN, kv, "cache type; auto: what --math computes in, f32 (auto)"),
+           "fast: integer rows for quantised weights, fewer bytes on the wire; f32: the arithmetic "
+           "of the reference (fast)"),
+    CHOICE("weights", "native|bf16|q8|q4", RUN | SHOAL_COMMAND_INSPECT, weights,
+           "what the matrices of attention, MLPs and head become in memory: as stored, bf16, or "
+           "integers of 8 or 4 bits in groups of 32 (native)"),
+    CHOICE("kv", "auto|f32|bf16", RUN, kv,
+           "cache type; auto: f32 with --math f32, else bf16 (auto)"),
     CHOICE("combine", "exact|reduced", RUN, combine,
            "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
     INT("context", "N", 1, INT32_MAX, RUN, n_context,

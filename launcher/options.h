@@ -68,7 +68,7 @@ typedef struct shoal_options {
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
-    int32_t weights;   /* 0: native */
+    int32_t weights;   /* shoal_weights_choice */
     int32_t kv;        /* shoal_kv_choice */
     int32_t combine;   /* shoal_combine_kind */
     int32_t n_context; /* 0: not given */

@@ -58,14 +58,6 @@ int32_t shoal_session_max_tokens(const shoal_session *session, int32_t wanted, i
     return n < room ? n : room;
 }
 
-/* --math fast is --math f32 until kernels exist that gain from it (docs/adr/0005). */
-#define FAST_KERNELS_EXIST false
-
-static bool math_is_fast(const shoal_options *o)
-{
-    return FAST_KERNELS_EXIST && o->math == SHOAL_MATH_FAST;
-}
-
 /* Defaults that need the model or the number of ranks. */
 static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *plan)
 {
@@ -84,7 +76,7 @@ static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *
     if (o->n_sequence == 0)
         o->n_sequence = plan->n_sequence > 0 ? plan->n_sequence : s->n_rank;
     if (o->kv == SHOAL_KV_CHOICE_AUTO)
-        o->kv = math_is_fast(o) ? SHOAL_KV_CHOICE_BF16 : SHOAL_KV_CHOICE_F32;
+        o->kv = o->math == SHOAL_MATH_FAST ? SHOAL_KV_CHOICE_BF16 : SHOAL_KV_CHOICE_F32;
     s->engine_config = (shoal_engine_config){
         .n_context = o->n_context,
         .n_sequence = o->n_sequence,
@@ -149,7 +141,8 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
     const shoal_options *o = &s->options;
     shoal_model_config config = {
         .n_mtp = drafts_by_mtp(s) ? 1 : 0,
-        .fast = math_is_fast(o),
+        .fast = o->math == SHOAL_MATH_FAST,
+        .weights = (shoal_weights_choice)o->weights,
         .combine = (shoal_combine_kind)o->combine,
         .kv_dtype = o->kv == SHOAL_KV_CHOICE_F32 ? SHOAL_KV_F32 : SHOAL_KV_BF16,
         .n_context = o->n_context,

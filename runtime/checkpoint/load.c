@@ -1,6 +1,6 @@
 #include "runtime/checkpoint/load.h"
 
-#include "runtime/checkpoint/rows.h"
+#include "runtime/checkpoint/pack.h"
 #include "runtime/checkpoint/safetensors.h"
 
 #include <stdlib.h>
@@ -67,54 +67,22 @@ shoal_status shoal_load_check_vector(const shoal_loader *loader, shoal_weight_re
     return shoal__source_find_vector(&source, loader, ref, n);
 }
 
-/* Pack all rows, as stored. */
-static shoal_status pack_stored(shoal_matrix *w, shoal__rows *rows)
-{
-    if (w->format == SHOAL_FORMAT_FP8_BLOCK)
-        SHOAL_TRY(shoal__rows_read_scales(w->scale, rows, rows->source->row0 / SHOAL_FP8_BLOCK,
-                                          shoal__fp8_n_block(w->n_row)));
-    for (int32_t row = 0; row < w->n_row; row += rows->n_step) {
-        int32_t n = w->n_row - row < rows->n_step ? w->n_row - row : rows->n_step;
-        SHOAL_TRY(shoal__rows_pack(w, rows, row, n));
-    }
-    return SHOAL_OK;
-}
-
-/* Pack all rows, band by band, as f32. */
-static shoal_status pack_f32(shoal_matrix *w, shoal__rows *rows)
-{
-    size_t n_bytes = (size_t)rows->n_step * (size_t)w->n_col * sizeof(float);
-    float *piece = malloc(n_bytes);
-    if (piece == NULL)
-        return shoal_fail(rows->loader->log, SHOAL_NO_MEMORY,
-                          "tensor %s: no memory to convert its rows: wanted %zu bytes",
-                          rows->source->tensor->name, n_bytes);
-    shoal_status status = SHOAL_OK;
-    for (int32_t row = 0; row < w->n_row && status == SHOAL_OK; row += rows->n_step) {
-        int32_t n = w->n_row - row < rows->n_step ? w->n_row - row : rows->n_step;
-        status = shoal__rows_read_f32(piece, rows, row, n);
-        if (status == SHOAL_OK)
-            shoal_matrix_pack(w, row, n, piece);
-    }
-    free(piece);
-    return status;
-}
-
 shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weight_ref ref)
 {
     shoal__source source;
     SHOAL_TRY(shoal__source_find(&source, loader, ref, w->n_row, w->n_col));
     if (source.format != w->format)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
-                          "%s: tensor %s has dtype %s, wanted %s like the other weights of its "
-                          "kind",
+                          "%s: tensor %s has dtype %s, which packs to %s, wanted %s like the "
+                          "other weights of its kind",
                           shoal_checkpoint_file_name(loader->checkpoint, source.tensor), ref.name,
-                          source.tensor->dtype_text, shoal_format_text(w->format));
+                          source.tensor->dtype_text, shoal_format_text(source.format),
+                          shoal_format_text(w->format));
     if (w->n_row == 0 || w->n_col == 0)
         return SHOAL_OK;
     shoal__rows rows;
-    SHOAL_TRY(shoal__rows_open(&rows, loader, &source, source.as_f32));
-    shoal_status status = source.as_f32 ? pack_f32(w, &rows) : pack_stored(w, &rows);
+    SHOAL_TRY(shoal__rows_open(&rows, loader, &source, source.via_f32));
+    shoal_status status = shoal__pack_rows(w, &rows);
     shoal__rows_close(&rows);
     return status;
 }

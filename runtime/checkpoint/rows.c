@@ -125,9 +125,9 @@ static shoal_status open_mxfp4_scales(shoal__rows *r)
     return SHOAL_OK;
 }
 
-static const uint8_t *mxfp4_scales(const shoal__rows *r, int32_t row)
+const uint8_t *shoal__rows_mxfp4_scales(const shoal__rows *rows, int32_t row)
 {
-    return r->mxfp4_scale + (size_t)row * ((size_t)r->source->n_col / SHOAL_GROUP);
+    return rows->mxfp4_scale + (size_t)row * ((size_t)rows->source->n_col / SHOAL_GROUP);
 }
 
 /* -- rows -- */
@@ -278,6 +278,19 @@ shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n)
     return SHOAL_OK;
 }
 
+void shoal__rows_to_f32(float *dst, const shoal__rows *rows, const void *stored, int32_t row,
+                        int32_t n)
+{
+    const shoal__source *s = rows->source;
+    size_t n_elem = (size_t)n * (size_t)s->n_col;
+    if (s->mxfp4_pair)
+        shoal__mxfp4_to_f32(dst, stored, shoal__rows_mxfp4_scales(rows, row), n_elem);
+    else
+        shoal__to_f32(dst, stored, s->tensor->dtype, n_elem);
+    if (rows->fp8_scale != NULL)
+        apply_scales(dst, rows, row, n);
+}
+
 shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, int32_t n)
 {
     const shoal__source *s = rows->source;
@@ -285,50 +298,9 @@ shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, in
         return read_kv_b(dst, rows, row, n);
     for (int32_t at = 0; at < n; at += rows->n_step) {
         int32_t n_here = min_i32(rows->n_step, n - at);
-        size_t n_elem = (size_t)n_here * (size_t)s->n_col;
         float *to = dst + (size_t)at * (size_t)s->n_col;
         SHOAL_TRY(shoal__rows_read(rows, row + at, n_here));
-        const void *piece = rows->loader->piece;
-        if (s->mxfp4_pair)
-            shoal__mxfp4_to_f32(to, piece, mxfp4_scales(rows, row + at), n_elem);
-        else
-            shoal__to_f32(to, piece, s->tensor->dtype, n_elem);
-        if (rows->fp8_scale != NULL)
-            apply_scales(to, rows, row + at, n_here);
+        shoal__rows_to_f32(to, rows, rows->loader->piece, row + at, n_here);
     }
-    return SHOAL_OK;
-}
-
-/* GGUF keeps scale and nibbles together. */
-static shoal_status pack_split(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n)
-{
-    size_t n_group = (size_t)n * ((size_t)w->n_col / SHOAL_GROUP);
-    uint8_t *split = malloc(n_group * (1 + SHOAL_GROUP / 2));
-    if (split == NULL)
-        return no_memory(rows, n_group * (1 + SHOAL_GROUP / 2));
-    uint8_t *scales = split + n_group * (SHOAL_GROUP / 2);
-    shoal__mxfp4_split(split, scales, rows->loader->piece, n_group);
-    bool good = memchr(scales, 0xff, n_group) == NULL;
-    if (good)
-        shoal_matrix_pack_mxfp4(w, row, n, split, scales);
-    free(split);
-    if (good)
-        return SHOAL_OK;
-    const shoal_tensor_info *t = rows->source->tensor;
-    return shoal_fail(rows->loader->log, SHOAL_BAD_DATA,
-                      "%s: tensor %s: a scale of rows %d to %d is 255 (not a number), wanted 0 to "
-                      "254",
-                      file_of(rows->loader, t), t->name, row, row + n - 1);
-}
-
-shoal_status shoal__rows_pack(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n)
-{
-    SHOAL_TRY(shoal__rows_read(rows, row, n));
-    if (rows->source->mxfp4_pair)
-        shoal_matrix_pack_mxfp4(w, row, n, rows->loader->piece, mxfp4_scales(rows, row));
-    else if (w->format == SHOAL_FORMAT_MXFP4)
-        return pack_split(w, rows, row, n);
-    else
-        shoal_matrix_pack(w, row, n, rows->loader->piece);
     return SHOAL_OK;
 }

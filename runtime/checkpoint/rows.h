@@ -27,9 +27,12 @@ shoal_status shoal__rows_read(shoal__rows *rows, int32_t row, int32_t n);
 /* The same as f32 into dst, any n. */
 shoal_status shoal__rows_read_f32(float *dst, shoal__rows *rows, int32_t row, int32_t n);
 
-/* Rows [row, row + n), n <= n_step, read and packed as stored into the same rows of w. Errors:
- * BAD_DATA for a scale of MXFP4 that is not a number. */
-shoal_status shoal__rows_pack(shoal_matrix *w, shoal__rows *rows, int32_t row, int32_t n);
+/* Rows [row, row + n) of the source, which lie at `stored` as read, as f32, scales applied. */
+void shoal__rows_to_f32(float *dst, const shoal__rows *rows, const void *stored, int32_t row,
+                        int32_t n);
+
+/* MXFP4 pair: the scales from row `row` of the source on. */
+const uint8_t *shoal__rows_mxfp4_scales(const shoal__rows *rows, int32_t row);
 
 /* F8_E4M3: the factors of blocks of rows [block0, block0 + n_block), [n_block, blocks of columns]
  * into dst. Errors: BAD_DATA for one that is not a finite number >= 0. */

@@ -242,7 +242,7 @@ static shoal_status find_kv_b_format(shoal__source *s, const shoal_loader *loade
                               dtype_of(t));
     }
     s->format = SHOAL_FORMAT_F32;
-    s->as_f32 = true;
+    s->via_f32 = true;
     return SHOAL_OK;
 }
 
@@ -258,9 +258,11 @@ static shoal_status find_format(shoal__source *s, const shoal_loader *loader, sh
                           file_of(loader, t), t->name, shoal_dtype_block(t->dtype), dtype_of(t));
     if (t->dtype == SHOAL_DTYPE_MXFP4) {
         s->format = SHOAL_FORMAT_MXFP4;
+    } else if (t->dtype == SHOAL_DTYPE_Q8_0 || t->dtype == SHOAL_DTYPE_Q4_0) {
+        s->format = t->dtype == SHOAL_DTYPE_Q8_0 ? SHOAL_FORMAT_Q8 : SHOAL_FORMAT_Q4;
     } else if (blocks) {
         s->format = SHOAL_FORMAT_F32;
-        s->as_f32 = true;
+        s->via_f32 = true;
     } else if (!shoal_format_of_dtype(&s->format, t->dtype)) {
         return shoal_fail(loader->log, SHOAL_BAD_DATA, UNSUPPORTED, file_of(loader, t), t->name,
                           dtype_of(t));
@@ -274,10 +276,25 @@ static shoal_status find_format(shoal__source *s, const shoal_loader *loader, sh
                           file_of(loader, t), t->name);
     SHOAL_TRY(find_fp8_scale(s, loader, ref));
     /* The packed format has its blocks at multiples of 128 rows, too. */
-    s->as_f32 = s->row0 % SHOAL_FP8_BLOCK != 0 || (s->row_step != 1 && s->n_row > 1);
-    if (s->as_f32)
+    s->via_f32 = s->row0 % SHOAL_FP8_BLOCK != 0 || (s->row_step != 1 && s->n_row > 1);
+    if (s->via_f32)
         s->format = SHOAL_FORMAT_F32;
     return SHOAL_OK;
+}
+
+/* From what is stored to what is chosen; load.h has the rules. */
+static void choose_format(shoal__source *s, shoal_weights_choice weights)
+{
+    shoal_format wanted = s->format;
+    bool few_bits = s->format == SHOAL_FORMAT_MXFP4 || s->format == SHOAL_FORMAT_Q4;
+    if (weights == SHOAL_WEIGHTS_BF16)
+        wanted = SHOAL_FORMAT_BF16;
+    else if (weights == SHOAL_WEIGHTS_Q8 && !few_bits)
+        wanted = SHOAL_FORMAT_Q8;
+    else if (weights == SHOAL_WEIGHTS_Q4 && !few_bits)
+        wanted = SHOAL_FORMAT_Q4;
+    s->via_f32 = s->via_f32 || wanted != s->format;
+    s->format = wanted;
 }
 
 shoal_status shoal__source_find(shoal__source *source, const shoal_loader *loader,
@@ -292,6 +309,7 @@ shoal_status shoal__source_find(shoal__source *source, const shoal_loader *loade
         SHOAL_TRY(find_rows(&s, loader, &ref, n_row, 2));
         SHOAL_TRY(find_format(&s, loader, ref));
     }
+    choose_format(&s, ref.weights);
     *source = s;
     return SHOAL_OK;
 }
@@ -307,7 +325,7 @@ shoal_status shoal__source_find_vector(shoal__source *source, const shoal_loader
                           "%s: tensor %s has dtype %s, wanted F32, F16 or BF16",
                           file_of(loader, s.tensor), s.tensor->name, dtype_of(s.tensor));
     s.format = SHOAL_FORMAT_F32;
-    s.as_f32 = dtype != SHOAL_DTYPE_F32;
+    s.via_f32 = dtype != SHOAL_DTYPE_F32;
     *source = s;
     return SHOAL_OK;
 }

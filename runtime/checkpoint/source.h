@@ -15,7 +15,7 @@ typedef struct shoal__source {
     bool mxfp4_pair;                /* tensor is NAME_blocks [*, n_stored_row, n_col / 32, 16] */
     const shoal__view *view;        /* PAIRED_ROWS or KV_B, else NULL */
     shoal_format format;            /* what it packs to */
-    bool as_f32;                    /* it packs to F32 although it is stored in another dtype */
+    bool via_f32;                   /* it is packed from its f32 values, not as stored */
     bool transposed;                /* a slice is stored as [n_col, n_stored_row] */
     int64_t slice;                  /* 0 if the tensor is one matrix */
     int32_t n_stored_row;

@@ -32,6 +32,7 @@ static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
                                   .placement = m->config.placement,
                                   .rank = shoal_comm_rank(m->comm),
                                   .n_mtp = m->config.n_mtp,
+                                  .choice = m->config.weights,
                                   .loader = loader,
                                   .expert_format = m->expert_format,
                                   .log = m->log,
@@ -106,6 +107,18 @@ static void carve(shoal_model *m)
     m->memory.step_bytes = m->step_arena.used_bytes;
 }
 
+/* What the wire depends on, the same on every rank: whether all experts take their rows as
+ * integers. */
+static bool experts_are_quantised(const shoal_model *m)
+{
+    int32_t n_layer = m->config.placement->n_layer;
+    bool all = n_layer > 0;
+    for (int32_t l = 0; l < n_layer; l++)
+        all = all && shoal_format_is_quantised(m->expert_format[l].gate) &&
+              shoal_format_is_quantised(m->expert_format[l].up);
+    return all;
+}
+
 static shoal_status check_and_measure(shoal_model *m)
 {
     shoal_loader loader;
@@ -114,8 +127,7 @@ static shoal_status check_and_measure(shoal_model *m)
     shoal_status status = shoal_weights_check(&m->weights, &m->to_load, &from);
     shoal_loader_close(&loader);
     SHOAL_TRY(status);
-    bool quantised = m->spec->n_moe_layer > 0 && m->expert_format[0].down == SHOAL_FORMAT_MXFP4;
-    m->wire = shoal_wire_format(m->config.fast, quantised, m->config.combine);
+    m->wire = shoal_wire_format(m->config.fast, experts_are_quantised(m), m->config.combine);
     SHOAL_TRY(survey_placement(m));
     shoal_arena_measure(&m->model_arena, "model");
     shoal_arena_measure(&m->session_arena, "session");
@@ -162,6 +174,7 @@ shoal_status shoal_model_load(shoal_model *m)
     SHOAL_TRY(shoal_loader_open(&loader, m->checkpoint, m->log));
     loader.progress = piece_loaded;
     loader.progress_arg = m;
+    loader.pool = m->compute.pool;
     shoal_weights_source from = source(m, &loader);
     shoal_status status = shoal_weights_load(&m->weights, &m->loaded, &from);
     shoal_loader_close(&loader);

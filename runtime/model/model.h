@@ -14,6 +14,7 @@
 #include "comm/plan.h"
 #include "experts/ffn.h"
 #include "experts/placement.h"
+#include "runtime/checkpoint/load.h"
 #include "runtime/kernels/ops.h"
 #include "runtime/model/spec.h"
 #include "runtime/model/work.h"
@@ -24,7 +25,9 @@ typedef struct shoal_model shoal_model;
 typedef struct shoal_model_config {
     int32_t n_mtp; /* MTP layers to load for shoal_forward_mtp: 0, or 1 (then placement has one MoE
                       layer more) */
-    bool fast;     /* --math fast: wire format of rule 2 */
+    /* --math fast: integer rows for quantised weights, and the wire format of rule 2 */
+    bool fast;
+    shoal_weights_choice weights; /* --weights */
     shoal_combine_kind combine;
     shoal_kv_dtype kv_dtype;
     int32_t n_context;                /* positions per sequence */

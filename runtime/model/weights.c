@@ -66,6 +66,27 @@ static shoal_status walk_mtp(shoal_walker *w, shoal_mtp_weights *m, bool own, in
                                     2 * n_embd);
 }
 
+/* A tied head is the embedding, or made from the same tensor in the format that was chosen. */
+static shoal_status walk_head(shoal_walker *w, shoal_weights *weights, bool own)
+{
+    const shoal_spec *s = w->spec;
+    char name[SHOAL_TENSOR_NAME_MAX];
+    shoal_role role = s->tied_embeddings ? SHOAL_ROLE_EMBED : SHOAL_ROLE_LM_HEAD;
+    shoal_weight_ref ref = shoal_weight_ref_of(shoal_spec_tensor_name(name, s, role, 0, 0));
+    ref.weights = w->source->choice;
+    if (w->pass == SHOAL_PASS_CHECK) {
+        shoal_format format;
+        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, s->n_vocab, s->n_embd));
+        weights->own_head = !s->tied_embeddings || format != weights->embed.format;
+    }
+    if (!own)
+        return SHOAL_OK;
+    if (weights->own_head)
+        return shoal__visit_matrix(w, &weights->lm_head, own, ref, s->n_vocab, s->n_embd);
+    weights->lm_head = weights->embed;
+    return SHOAL_OK;
+}
+
 static shoal_status walk(shoal_walker *w, shoal_weights *weights)
 {
     const shoal_spec *s = w->spec;
@@ -75,11 +96,7 @@ static shoal_status walk(shoal_walker *w, shoal_weights *weights)
                                        s->n_embd));
     SHOAL_TRY(shoal__visit_vector_role(w, &weights->final_norm, own, SHOAL_ROLE_FINAL_NORM, 0,
                                        s->n_embd));
-    if (!s->tied_embeddings)
-        SHOAL_TRY(shoal__visit_matrix_role(w, &weights->lm_head, own, SHOAL_ROLE_LM_HEAD, 0,
-                                           s->n_vocab, s->n_embd));
-    else if (own)
-        weights->lm_head = weights->embed;
+    SHOAL_TRY(walk_head(w, weights, own));
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < weights->n_layer; layer++) {
         if (layer >= s->n_layer)

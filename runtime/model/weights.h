@@ -63,7 +63,10 @@ typedef struct shoal_weights {
     bool has_attention; /* false on an expert-only rank: everything but the shard is absent */
     shoal_matrix
         embed; /* [n_vocab, n_embd], packed like the head so that tied embeddings are one matrix */
-    shoal_matrix lm_head;       /* [n_vocab, n_embd]; shares embed's memory when tied */
+    /* [n_vocab, n_embd]; shares embed's memory when tied, unless --weights makes it another
+     * format */
+    shoal_matrix lm_head;
+    bool own_head;              /* lm_head has memory of its own */
     float *final_norm;          /* [n_embd] */
     int32_t n_layer;            /* with the MTP layers that are used */
     shoal_layer_weights *layer; /* [n_layer] */
@@ -84,7 +87,8 @@ typedef struct shoal_weights_source {
     const shoal_spec *spec;
     const shoal_placement *placement;
     int32_t rank;
-    int32_t n_mtp; /* MTP layers to use: 0 or 1 */
+    int32_t n_mtp;               /* MTP layers to use: 0 or 1 */
+    shoal_weights_choice choice; /* what the matrices of attention, MLPs and head become */
     shoal_loader *loader;
     shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
     shoal_log *log;

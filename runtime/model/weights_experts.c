@@ -11,16 +11,19 @@ typedef struct expert_part {
 
 /* Where the matrix of a part, or with bias its bias, lies for one expert. name: scratch that the
  * result refers to. */
-static shoal_weight_ref part_ref(char name[SHOAL_TENSOR_NAME_MAX], const shoal_spec *spec,
+static shoal_weight_ref part_ref(char name[SHOAL_TENSOR_NAME_MAX], const shoal_walker *w,
                                  const expert_part *part, int32_t layer, int32_t expert, bool bias)
 {
+    const shoal_spec *spec = w->spec;
     shoal_expert_layout layout = spec->family->expert_layout;
     shoal_role role = bias ? part->bias_role : part->role;
     shoal_weight_ref ref =
         shoal_weight_ref_of(shoal_spec_tensor_name(name, spec, role, layer, expert));
+    if (layout != SHOAL_EXPERTS_SEPARATE)
+        ref = shoal_weight_ref_slice(name, expert, spec->router.n_expert);
+    ref.weights = w->source->choice;
     if (layout == SHOAL_EXPERTS_SEPARATE)
         return ref;
-    ref = shoal_weight_ref_slice(name, expert, spec->router.n_expert);
     if (part->half >= 0) {
         bool interleaved = layout == SHOAL_EXPERTS_FUSED_INTERLEAVED;
         ref.n_stored_row = 2 * part->n_row;
@@ -50,7 +53,7 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
 {
     const shoal_spec *s = w->spec;
     char name[SHOAL_TENSOR_NAME_MAX];
-    shoal_weight_ref ref = part_ref(name, s, part, layer, expert, false);
+    shoal_weight_ref ref = part_ref(name, w, part, layer, expert, false);
     if (w->pass == SHOAL_PASS_CHECK) {
         shoal_format found;
         SHOAL_TRY(
@@ -63,7 +66,7 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
     }
     if (!s->expert_bias)
         return SHOAL_OK;
-    return shoal__visit_vector(w, part->bias, own, part_ref(name, s, part, layer, expert, true),
+    return shoal__visit_vector(w, part->bias, own, part_ref(name, w, part, layer, expert, true),
                                part->n_row);
 }
 

@@ -10,7 +10,8 @@ shoal_status shoal__mla_heads_open(shoal_attention_weights *a, const shoal_atten
     a->v_up = calloc(n_head, sizeof(shoal_matrix));
     if (a->k_up == NULL || a->v_up == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the headers of %zu heads", n_head);
-    shoal_format format = stored == SHOAL_FORMAT_FP8_BLOCK ? SHOAL_FORMAT_F32 : stored;
+    bool plain = stored == SHOAL_FORMAT_BF16 || stored == SHOAL_FORMAT_F16;
+    shoal_format format = plain ? stored : SHOAL_FORMAT_F32;
     for (size_t head = 0; head < n_head; head++) {
         a->k_up[head] = (shoal_matrix){
             .format = format, .n_row = config->kv_lora_rank, .n_col = config->nope_dim};

@@ -1,8 +1,8 @@
 /* kv_b_proj for the absorbed form of MLA. As stored, [n_head * (nope_dim + v_dim), kv_lora_rank]:
  * per head the rows of W_UK, then of W_UV. Absorbed, per head:  q~ = W_UK^T q_nope  and  o = W_UV
- * o~ , so W_UK is kept transposed. FP8 weights become f32 here, since their 128x128 scale blocks do
- * not survive the transposition of ragged heads; other types keep theirs, exactly. Layering: inside
- * model. */
+ * o~ , so W_UK is kept transposed. Weights with scales become f32 here, since their blocks do not
+ * survive the transposition; other types keep theirs, exactly. --weights does not change them: what
+ * they compute goes into every score. Layering: inside model. */
 #ifndef SHOAL_MODEL_WEIGHTS_MLA_H
 #define SHOAL_MODEL_WEIGHTS_MLA_H
 

@@ -62,12 +62,22 @@ shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_wei
     return SHOAL_OK;
 }
 
+/* --weights is for what is multiplied with whole rows. The router's choice and the embedding stay
+ * exact. */
+static shoal_weights_choice choice_for(const shoal_walker *w, shoal_role role)
+{
+    bool stays = role == SHOAL_ROLE_EMBED || role == SHOAL_ROLE_ROUTER ||
+                 role == SHOAL_ROLE_SHARED_EXPERT_GATE;
+    return stays ? SHOAL_WEIGHTS_NATIVE : w->source->choice;
+}
+
 shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own, shoal_role role,
                                       int32_t layer, int32_t n_row, int32_t n_col)
 {
     char name[SHOAL_TENSOR_NAME_MAX];
     shoal_weight_ref ref =
         shoal_weight_ref_of(shoal_spec_tensor_name(name, w->spec, role, layer, 0));
+    ref.weights = choice_for(w, role);
     return shoal__visit_matrix(w, m, own, ref, n_row, n_col);
 }
 

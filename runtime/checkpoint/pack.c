@@ -1,0 +1,141 @@
+#include "runtime/checkpoint/pack.h"
+
+#include "runtime/checkpoint/dequant.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* One piece: rows [row, row + n_row) of w, a tile for each band. */
+typedef struct pack_job {
+    shoal_matrix *w;
+    const shoal__rows *rows;
+    int32_t row, n_row;
+    unsigned char *scratch; /* [n_thread, scratch_bytes] */
+    size_t scratch_bytes;
+    atomic_int bad_row; /* the first row of w that cannot be packed; INT32_MAX: none */
+} pack_job;
+
+static void note_bad(pack_job *job, int32_t row)
+{
+    int first = atomic_load(&job->bad_row);
+    while (row < first && !atomic_compare_exchange_weak(&job->bad_row, &first, row)) {
+    }
+}
+
+/* x: [n, n_col] f32, with room for half as much behind it. */
+static void pack_from_f32(pack_job *job, int32_t row, int32_t n, float *x)
+{
+    shoal_matrix *w = job->w;
+    size_t n_elem = (size_t)n * (size_t)w->n_col;
+    int32_t bad_row;
+    if (w->format == SHOAL_FORMAT_F32) {
+        shoal_matrix_pack(w, row, n, x);
+    } else if (w->format == SHOAL_FORMAT_BF16) {
+        uint16_t *rounded = (uint16_t *)(void *)(x + n_elem);
+        for (size_t i = 0; i < n_elem; i++)
+            rounded[i] = shoal_f32_to_bf16(x[i]);
+        shoal_matrix_pack(w, row, n, rounded);
+    } else if (!shoal_matrix_pack_quantised(w, row, n, x, &bad_row)) {
+        note_bad(job, bad_row);
+    }
+}
+
+/* GGUF keeps scale and nibbles of MXFP4 together. A scale of 255 is not a number. */
+static bool scales_are_good(const unsigned char *blocks, size_t n_group)
+{
+    enum { BLOCK_BYTES = 1 + SHOAL_GROUP / 2 };
+    bool good = true;
+    for (size_t g = 0; g < n_group; g++)
+        good = good && blocks[g * BLOCK_BYTES] != 0xff;
+    return good;
+}
+
+static void pack_band(pack_job *job, int32_t row, int32_t n, unsigned char *scratch)
+{
+    const shoal__rows *rows = job->rows;
+    const shoal__source *s = rows->source;
+    const unsigned char *stored =
+        (const unsigned char *)rows->loader->piece + (size_t)(row - job->row) * rows->row_bytes;
+    size_t n_group = (size_t)n * ((size_t)s->n_col / SHOAL_GROUP);
+    bool blocks = s->tensor->dtype == SHOAL_DTYPE_MXFP4;
+    if (blocks && !scales_are_good(stored, n_group)) {
+        note_bad(job, row);
+    } else if (s->via_f32) {
+        float *x = (float *)(void *)scratch;
+        shoal__rows_to_f32(x, rows, stored, row, n);
+        pack_from_f32(job, row, n, x);
+    } else if (s->mxfp4_pair) {
+        shoal_matrix_pack_mxfp4(job->w, row, n, stored, shoal__rows_mxfp4_scales(rows, row));
+    } else if (blocks) {
+        uint8_t *scales = scratch + n_group * (SHOAL_GROUP / 2);
+        shoal__mxfp4_split(scratch, scales, stored, n_group);
+        shoal_matrix_pack_mxfp4(job->w, row, n, scratch, scales);
+    } else if (shoal_format_is_quantised(s->format)) {
+        shoal_matrix_pack_blocks(job->w, row, n, stored);
+    } else {
+        shoal_matrix_pack(job->w, row, n, stored);
+    }
+}
+
+static void pack_tile(void *arg, int32_t tile, int32_t worker)
+{
+    pack_job *job = arg;
+    int32_t at = tile * SHOAL_BAND;
+    int32_t n = job->n_row - at < SHOAL_BAND ? job->n_row - at : SHOAL_BAND;
+    pack_band(job, job->row + at, n, job->scratch + (size_t)worker * job->scratch_bytes);
+}
+
+static shoal_status fail_row(const pack_job *job, int32_t row)
+{
+    const shoal__source *s = job->rows->source;
+    const shoal_loader *loader = job->rows->loader;
+    const char *file = shoal_checkpoint_file_name(loader->checkpoint, s->tensor);
+    if (s->tensor->dtype == SHOAL_DTYPE_MXFP4)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s: a scale of row %d or the %d rows behind it is 255 (not a "
+                          "number), wanted 0 to 254",
+                          file, s->tensor->name, row, SHOAL_BAND - 1);
+    return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                      "%s: tensor %s: row %d has a value that is not a finite number or too large "
+                      "for a scale in f16; --weights native or bf16 do not quantise it to %s",
+                      file, s->tensor->name, row, shoal_format_text(job->w->format));
+}
+
+static shoal_status pack_pieces(pack_job *job, shoal__rows *rows)
+{
+    shoal_pool *pool = rows->loader->pool;
+    for (int32_t row = 0; row < job->w->n_row; row += rows->n_step) {
+        job->row = row;
+        job->n_row = job->w->n_row - row < rows->n_step ? job->w->n_row - row : rows->n_step;
+        SHOAL_TRY(shoal__rows_read(rows, row, job->n_row));
+        int32_t n_tile = (job->n_row - 1) / SHOAL_BAND + 1;
+        if (pool != NULL)
+            shoal_pool_run(pool, pack_tile, job, n_tile);
+        for (int32_t tile = 0; tile < n_tile && pool == NULL; tile++)
+            pack_tile(job, tile, 0);
+        int32_t bad_row = atomic_load(&job->bad_row);
+        if (bad_row != INT32_MAX)
+            return fail_row(job, bad_row);
+    }
+    return SHOAL_OK;
+}
+
+shoal_status shoal__pack_rows(shoal_matrix *w, shoal__rows *rows)
+{
+    const shoal_loader *loader = rows->loader;
+    if (w->format == SHOAL_FORMAT_FP8_BLOCK)
+        SHOAL_TRY(shoal__rows_read_scales(w->scale, rows, rows->source->row0 / SHOAL_FP8_BLOCK,
+                                          shoal__fp8_n_block(w->n_row)));
+    size_t n_thread = loader->pool != NULL ? (size_t)shoal_pool_n_thread(loader->pool) : 1;
+    pack_job job = {.w = w, .rows = rows};
+    job.scratch_bytes = SHOAL_BAND * (size_t)w->n_col * (sizeof(float) + sizeof(uint16_t));
+    atomic_init(&job.bad_row, INT32_MAX);
+    job.scratch = malloc(n_thread * job.scratch_bytes);
+    if (job.scratch == NULL)
+        return shoal_fail(loader->log, SHOAL_NO_MEMORY,
+                          "tensor %s: no memory to convert its rows: wanted %zu bytes",
+                          rows->source->tensor->name, n_thread * job.scratch_bytes);
+    shoal_status status = pack_pieces(&job, rows);
+    free(job.scratch);
+    return status;
+}
