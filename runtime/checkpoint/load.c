@@ -73,11 +73,10 @@ shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weig
     SHOAL_TRY(shoal__source_find(&source, loader, ref, w->n_row, w->n_col));
     if (source.format != w->format)
         return shoal_fail(loader->log, SHOAL_BAD_DATA,
-                          "%s: tensor %s has dtype %s, which packs to %s, wanted %s like the "
-                          "other weights of its kind",
+                          "%s: tensor %s has dtype %s, wanted %s like the other weights of its "
+                          "kind",
                           shoal_checkpoint_file_name(loader->checkpoint, source.tensor), ref.name,
-                          source.tensor->dtype_text, shoal_format_text(source.format),
-                          shoal_format_text(w->format));
+                          source.tensor->dtype_text, shoal_format_text(w->format));
     if (w->n_row == 0 || w->n_col == 0)
         return SHOAL_OK;
     shoal__rows rows;

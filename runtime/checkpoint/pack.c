@@ -101,6 +101,18 @@ static shoal_status fail_row(const pack_job *job, int32_t row)
                       file, s->tensor->name, row, shoal_format_text(job->w->format));
 }
 
+/* kv_b in two tensors: its rows are made, not read. */
+static shoal_status pack_made_rows(pack_job *job, shoal__rows *rows)
+{
+    float *x = (float *)(void *)job->scratch;
+    for (int32_t row = 0; row < job->w->n_row; row += SHOAL_BAND) {
+        int32_t n = job->w->n_row - row < SHOAL_BAND ? job->w->n_row - row : SHOAL_BAND;
+        SHOAL_TRY(shoal__rows_read_f32(x, rows, row, n));
+        pack_from_f32(job, row, n, x);
+    }
+    return SHOAL_OK;
+}
+
 static shoal_status pack_pieces(pack_job *job, shoal__rows *rows)
 {
     shoal_pool *pool = rows->loader->pool;
@@ -113,9 +125,8 @@ static shoal_status pack_pieces(pack_job *job, shoal__rows *rows)
             shoal_pool_run(pool, pack_tile, job, n_tile);
         for (int32_t tile = 0; tile < n_tile && pool == NULL; tile++)
             pack_tile(job, tile, 0);
-        int32_t bad_row = atomic_load(&job->bad_row);
-        if (bad_row != INT32_MAX)
-            return fail_row(job, bad_row);
+        if (atomic_load(&job->bad_row) != INT32_MAX)
+            break;
     }
     return SHOAL_OK;
 }
@@ -135,7 +146,10 @@ shoal_status shoal__pack_rows(shoal_matrix *w, shoal__rows *rows)
         return shoal_fail(loader->log, SHOAL_NO_MEMORY,
                           "tensor %s: no memory to convert its rows: wanted %zu bytes",
                           rows->source->tensor->name, n_thread * job.scratch_bytes);
-    shoal_status status = pack_pieces(&job, rows);
+    const shoal__view *view = rows->source->view;
+    bool made = view != NULL && view->kind == SHOAL__VIEW_KV_B;
+    shoal_status status = made ? pack_made_rows(&job, rows) : pack_pieces(&job, rows);
     free(job.scratch);
-    return status;
+    int32_t bad_row = atomic_load(&job.bad_row);
+    return status == SHOAL_OK && bad_row != INT32_MAX ? fail_row(&job, bad_row) : status;
 }

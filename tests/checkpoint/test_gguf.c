@@ -116,7 +116,8 @@ static void compare_fused(pair *p, const char *name, const shoal_tensor_info *t,
                                     n_row,
                                     halves ? half * n : half,
                                     fused && !halves ? 2 : 1,
-                                    transposed};
+                                    transposed,
+                                    0};
             if (bias)
                 compare_vector(p, ref, n);
             else

@@ -718,7 +718,8 @@ static void fill_blocks(unsigned char *data, size_t n, uint64_t *random)
         data[i] = (unsigned char)fixture_random(random) & 0x3f; /* halves stay finite */
 }
 
-/* Experts of a type are packed as the f32 that their blocks are; MXFP4 stays MXFP4. */
+/* Experts of a type are packed as the f32 that their blocks are; MXFP4, Q8_0 and Q4_0 stay
+ * integers, of the same values. */
 static void check_quantised(uint32_t type, shoal_dtype dtype)
 {
     enum { N_EXPERT = 2, N_ROW = 19, N_COL = 256 };
@@ -741,7 +742,10 @@ static void check_quantised(uint32_t type, shoal_dtype dtype)
     shoal_weight_ref ref = shoal_weight_ref_of(name);
     ck_assert_msg(shoal_load_check_matrix(&format, &loader, ref, N_ROW, N_COL) == SHOAL_OK, "%s",
                   f.log.error);
-    ck_assert_int_eq(format, type == MXFP4 ? SHOAL_FORMAT_MXFP4 : SHOAL_FORMAT_F32);
+    ck_assert_int_eq(format, type == MXFP4  ? SHOAL_FORMAT_MXFP4
+                             : type == Q8_0 ? SHOAL_FORMAT_Q8
+                             : type == Q4_0 ? SHOAL_FORMAT_Q4
+                                            : SHOAL_FORMAT_F32);
     shoal_matrix w = {.format = format, .n_row = N_ROW, .n_col = N_COL};
     w.data = malloc(shoal_matrix_data_bytes(format, N_ROW, N_COL));
     ck_assert_ptr_nonnull(w.data);

@@ -247,7 +247,7 @@ START_TEST(test_fp8)
         opened o;
         open_fp8(&o, i < 5);
         int32_t n_row = cases[i % 5].n_row, row0 = cases[i % 5].row0, step = cases[i % 5].row_step;
-        shoal_weight_ref ref = {"w", 1, 2, 300, row0, step, false};
+        shoal_weight_ref ref = {"w", 1, 2, 300, row0, step, false, 0};
         shoal_format format = SHOAL_N_FORMAT;
         ck_assert_msg(shoal_load_check_matrix(&format, &o.loader, ref, n_row, 130) == SHOAL_OK,
                       "%s", o.f.log.error);
@@ -293,7 +293,7 @@ static void check_mxfp4(opened *o, const char *name, int32_t slice, int32_t n_st
         0);
     for (int32_t step = 1; step <= 2; step++) {
         int32_t n_row = n_stored / step, row0 = step - 1;
-        shoal_weight_ref ref = {name, slice, 8, n_stored, row0, step, true};
+        shoal_weight_ref ref = {name, slice, 8, n_stored, row0, step, true, 0};
         shoal_format format = SHOAL_N_FORMAT;
         shoal_status status = shoal_load_check_matrix(&format, &o->loader, ref, n_row, n_col);
         ck_assert_msg(status == SHOAL_OK, "%s", o->f.log.error);
@@ -393,38 +393,54 @@ typedef struct refused {
 #define OURS false, SHOAL_FAILED
 
 static const refused refused_cases[] = {
-    {{"fused", 0, 4, 0, 0, 1, 0}, 44, 9, BAD, "fused has shape [3, 44, 9], wanted [4, 44, 9]"},
-    {{"fused", 0, 3, 0, 0, 1, 0}, 43, 9, BAD, "wanted [3, 43, 9]"},
-    {{"fused", 0, 3, 88, 0, 2, 0}, 44, 9, BAD, "wanted [3, 88, 9]"},
-    {{"fused", 0, 3, 0, 0, 1, 0}, 44, 8, BAD, "wanted [3, 44, 8]"},
-    {{"fused", 0, 3, 0, 0, 1, 1}, 44, 9, BAD, "wanted [3, 9, 44]"},
-    {{"fused", -1, 0, 0, 0, 1, 0}, 132, 9, BAD, "wanted [132, 9]"},
-    {{"fused", 3, 3, 44, 0, 1, 0}, 44, 9, OURS, "slice 3"},
-    {{"fused", 0, 3, 44, 1, 1, 0}, 44, 9, OURS, "from row 1"},
-    {{"fused", 0, 3, 44, 0, 2, 0}, 23, 9, OURS, "23 rows"},
-    {{"fused", 0, 3, 44, 0, 0, 0}, 44, 9, OURS, "steps of 0"},
-    {{"fused", 0, 3, 44, -1, 1, 0}, 2, 9, OURS, "row -1"},
-    {{"bias", 0, 3, 0, 0, 1, 0}, 44, 1, BAD, "bias has shape [3, 44], wanted [3, 44, 1]"},
-    {{"bool", -1, 0, 0, 0, 1, 0}, 4, 4, BAD, "bool has dtype BOOL, wanted a weight in F32"},
-    {{"e5m2", -1, 0, 0, 0, 1, 0}, 4, 4, BAD, "e5m2 has dtype F8_E5M2"},
-    {{"e8m0", -1, 0, 0, 0, 1, 0}, 4, 4, BAD, "e8m0 has dtype F8_E8M0"},
-    {{"alone", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "alone_scales is missing, wanted the scales of"},
-    {{"alone_blocks", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "[2, 4, 2, 16], wanted [2, 4, 64]"},
-    {{"i8", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "i8_blocks has dtype I8, wanted U8"},
-    {{"f32", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "f32_scales has dtype F32, wanted U8"},
-    {{"rows", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "rows_scales has shape [2, 5, 2], wanted [2, 4, 2]"},
-    {{"rows", 0, 2, 0, 0, 1, 0}, 5, 64, BAD, "rows_blocks has shape [2, 4, 2, 16], wanted [2, 5,"},
-    {{"half", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "half_blocks has shape [2, 4, 2, 8], wanted"},
-    {{"merged", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "merged_blocks has shape [2, 4, 32], wanted"},
-    {{"flat", 0, 2, 0, 0, 1, 0}, 4, 64, BAD, "flat_scales has shape [4, 2], wanted [2, 4, 2]"},
-    {{"flat", -1, 0, 0, 0, 1, 0}, 4, 48, BAD, "a row of 48 elements has no whole blocks"},
-    {{"flat", -1, 0, 8, 0, 2, 0}, 4, 64, BAD, "flat_scales has shape [4, 2], wanted [8, 2]"},
-    {{"flat", -1, 0, 4, 1, 2, 0}, 3, 64, OURS, "3 rows"},
-    {{"nan", 1, 2, 0, 0, 1, 0}, 4, 64, READ, "nan_scales: a scale of row 2 of slice 1 is 255"},
-    {{"fp8", 0, 2, 0, 0, 1, 1}, 4, 130, BAD, "fp8 has dtype F8_E4M3, wanted F32"},
-    {{"fp8b", 0, 2, 0, 0, 1, 0}, 130, 4, BAD, "fp8b_scale_inv has shape [2, 1], wanted [2, 2, 1]"},
-    {{"fp8c", 0, 2, 0, 0, 1, 0}, 130, 4, BAD, "fp8c_scale_inv has dtype U8, wanted F32"},
-    {{"fp8n", 1, 2, 0, 0, 1, 0}, 130, 4, READ, "fp8n_scale_inv: the scale of block [2, 0] is nan"},
+    {{"fused", 0, 4, 0, 0, 1, 0, 0}, 44, 9, BAD, "fused has shape [3, 44, 9], wanted [4, 44, 9]"},
+    {{"fused", 0, 3, 0, 0, 1, 0, 0}, 43, 9, BAD, "wanted [3, 43, 9]"},
+    {{"fused", 0, 3, 88, 0, 2, 0, 0}, 44, 9, BAD, "wanted [3, 88, 9]"},
+    {{"fused", 0, 3, 0, 0, 1, 0, 0}, 44, 8, BAD, "wanted [3, 44, 8]"},
+    {{"fused", 0, 3, 0, 0, 1, 1, 0}, 44, 9, BAD, "wanted [3, 9, 44]"},
+    {{"fused", -1, 0, 0, 0, 1, 0, 0}, 132, 9, BAD, "wanted [132, 9]"},
+    {{"fused", 3, 3, 44, 0, 1, 0, 0}, 44, 9, OURS, "slice 3"},
+    {{"fused", 0, 3, 44, 1, 1, 0, 0}, 44, 9, OURS, "from row 1"},
+    {{"fused", 0, 3, 44, 0, 2, 0, 0}, 23, 9, OURS, "23 rows"},
+    {{"fused", 0, 3, 44, 0, 0, 0, 0}, 44, 9, OURS, "steps of 0"},
+    {{"fused", 0, 3, 44, -1, 1, 0, 0}, 2, 9, OURS, "row -1"},
+    {{"bias", 0, 3, 0, 0, 1, 0, 0}, 44, 1, BAD, "bias has shape [3, 44], wanted [3, 44, 1]"},
+    {{"bool", -1, 0, 0, 0, 1, 0, 0}, 4, 4, BAD, "bool has dtype BOOL, wanted a weight in F32"},
+    {{"e5m2", -1, 0, 0, 0, 1, 0, 0}, 4, 4, BAD, "e5m2 has dtype F8_E5M2"},
+    {{"e8m0", -1, 0, 0, 0, 1, 0, 0}, 4, 4, BAD, "e8m0 has dtype F8_E8M0"},
+    {{"alone", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "alone_scales is missing, wanted the scales of"},
+    {{"alone_blocks", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "[2, 4, 2, 16], wanted [2, 4, 64]"},
+    {{"i8", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "i8_blocks has dtype I8, wanted U8"},
+    {{"f32", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "f32_scales has dtype F32, wanted U8"},
+    {{"rows", 0, 2, 0, 0, 1, 0, 0},
+     4,
+     64,
+     BAD,
+     "rows_scales has shape [2, 5, 2], wanted [2, 4, 2]"},
+    {{"rows", 0, 2, 0, 0, 1, 0, 0},
+     5,
+     64,
+     BAD,
+     "rows_blocks has shape [2, 4, 2, 16], wanted [2, 5,"},
+    {{"half", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "half_blocks has shape [2, 4, 2, 8], wanted"},
+    {{"merged", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "merged_blocks has shape [2, 4, 32], wanted"},
+    {{"flat", 0, 2, 0, 0, 1, 0, 0}, 4, 64, BAD, "flat_scales has shape [4, 2], wanted [2, 4, 2]"},
+    {{"flat", -1, 0, 0, 0, 1, 0, 0}, 4, 48, BAD, "a row of 48 elements has no whole blocks"},
+    {{"flat", -1, 0, 8, 0, 2, 0, 0}, 4, 64, BAD, "flat_scales has shape [4, 2], wanted [8, 2]"},
+    {{"flat", -1, 0, 4, 1, 2, 0, 0}, 3, 64, OURS, "3 rows"},
+    {{"nan", 1, 2, 0, 0, 1, 0, 0}, 4, 64, READ, "nan_scales: a scale of row 2 of slice 1 is 255"},
+    {{"fp8", 0, 2, 0, 0, 1, 1, 0}, 4, 130, BAD, "fp8 has dtype F8_E4M3, wanted F32"},
+    {{"fp8b", 0, 2, 0, 0, 1, 0, 0},
+     130,
+     4,
+     BAD,
+     "fp8b_scale_inv has shape [2, 1], wanted [2, 2, 1]"},
+    {{"fp8c", 0, 2, 0, 0, 1, 0, 0}, 130, 4, BAD, "fp8c_scale_inv has dtype U8, wanted F32"},
+    {{"fp8n", 1, 2, 0, 0, 1, 0, 0},
+     130,
+     4,
+     READ,
+     "fp8n_scale_inv: the scale of block [2, 0] is nan"},
 };
 enum { N_REFUSED = sizeof refused_cases / sizeof refused_cases[0] };
 
@@ -453,11 +469,11 @@ START_TEST(test_refused)
         int32_t n;
         const char *text;
     } vectors[] = {
-        {{"bias", 0, 4, 0, 0, 1, 0}, 44, "bias has shape [3, 44], wanted [4, 44]"},
-        {{"bias", 0, 3, 0, 0, 1, 0}, 22, "wanted [3, 22]"},
-        {{"bias", -1, 0, 0, 0, 1, 0}, 44, "wanted [44]"},
-        {{"long", 0, 3, 0, 0, 1, 0}, 44, "long has shape [3, 44, 1], wanted [3, 44]"},
-        {{"flags", -1, 0, 0, 0, 1, 0}, 4, "flags has dtype BOOL, wanted F32, F16 or BF16"},
+        {{"bias", 0, 4, 0, 0, 1, 0, 0}, 44, "bias has shape [3, 44], wanted [4, 44]"},
+        {{"bias", 0, 3, 0, 0, 1, 0, 0}, 22, "wanted [3, 22]"},
+        {{"bias", -1, 0, 0, 0, 1, 0, 0}, 44, "wanted [44]"},
+        {{"long", 0, 3, 0, 0, 1, 0, 0}, 44, "long has shape [3, 44, 1], wanted [3, 44]"},
+        {{"flags", -1, 0, 0, 0, 1, 0, 0}, 4, "flags has dtype BOOL, wanted F32, F16 or BF16"},
     };
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
         float x[64];

@@ -75,7 +75,7 @@ START_TEST(refuses_bad_values)
         {"--deadline", "0"},
         {"--math", "F32"},
         {"--math", "f32|fast"},
-        {"--weights", "q4"},
+        {"--weights", "q5"},
         {"--kv", "f16"},
         {"--combine", ""},
         {"--transport", "tcp"},
@@ -99,7 +99,7 @@ START_TEST(names_what_is_supported)
 {
     shoal_options options;
     shoal_log log;
-    ck_assert_int_eq(PARSE("M", "--weights", "q4"), SHOAL_USAGE);
+    ck_assert_int_eq(PARSE("M", "--weights", "q5"), SHOAL_USAGE);
     ck_assert_ptr_nonnull(strstr(log.error, "native"));
     ck_assert_int_eq(PARSE("M", "--kv", "q8"), SHOAL_USAGE);
     ck_assert_ptr_nonnull(strstr(log.error, "auto|f32|bf16"));
