@@ -44,8 +44,8 @@ typedef struct shoal_check_finding {
     int32_t rank, sequence, position, token; /* of the first row */
     int64_t n_row;                           /* rows that differ there */
     double difference;                       /* largest absolute one */
-    /* Stage MLP of a MoE layer: experts that all rows chose that differ, and no row that does not.
-     */
+    /* Stage MLP of a MoE layer: experts that all rows chose that differ, and those that a row chose
+     * that does not. */
     bool all_differing[SHOAL_MAX_EXPERT];
     bool any_equal[SHOAL_MAX_EXPERT];
 } shoal_check_finding;
@@ -74,7 +74,7 @@ void shoal_check_collect(shoal_check_finding *finding, const shoal_check_pair *p
                          const shoal_check_place *place, const shoal_spec *spec);
 
 /* Experts that alone can explain the finding, ascending, into expert [SHOAL_MAX_EXPERT]; returns
- * how many. */
+ * how many. Those that all differing rows chose, and no row that is equal, unless none is left. */
 int32_t shoal_check_suspects(int32_t *expert, const shoal_check_finding *finding,
                              const shoal_spec *spec);
 

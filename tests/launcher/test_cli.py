@@ -48,7 +48,7 @@ class CommandLine(ShoalTest):
             (["generate", DEMO, "--prompt-ids", "1", "--chat"], "--prompt-ids"),
             (["batch", DEMO, "--chat"], "unknown option"),
             (["generate", DEMO, "--prompt", "a", "--stop", ""], "empty"),
-            (["generate", DEMO, "--prompt", "a", "--weights", "q4"], "native"),
+            (["generate", DEMO, "--prompt", "a", "--weights", "q5"], "native"),
             (["generate", DEMO, "--prompt", "a", "--max-tokens", "0"], "--max-tokens"),
             (["generate", DEMO, "--prompt", "a", "--kernels", "mmx"], "mmx"),
             (["generate", DEMO, "--prompt", "a", "--context", "5000"], "at most 1024"),
