@@ -3,6 +3,10 @@
 #if defined(SHOAL_X86_VARIANTS)
 #include <cpuid.h>
 #endif
+#if defined(SHOAL_ARM_VARIANTS)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 #include <stdio.h>
 #include <string.h>
 
@@ -12,6 +16,9 @@ extern const shoal_kernels shoal__kernels_avx2;
 extern const shoal_kernels shoal__kernels_avx2vnni;
 extern const shoal_kernels shoal__kernels_avx512;
 extern const shoal_kernels shoal__kernels_avx512_bf16;
+#endif
+#if defined(SHOAL_ARM_VARIANTS)
+extern const shoal_kernels shoal__kernels_neon;
 #endif
 
 typedef struct variant {
@@ -76,6 +83,13 @@ static const char *avx512_bf16_lacks(void)
 }
 #endif
 
+#if defined(SHOAL_ARM_VARIANTS)
+static const char *neon_lacks(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? NULL : "the dot product extension";
+}
+#endif
+
 /* Widest first; those with bits of their own are never chosen automatically. */
 static const variant variants[] = {
 #if defined(SHOAL_X86_VARIANTS)
@@ -83,6 +97,9 @@ static const variant variants[] = {
     {"avx512", &shoal__kernels_avx512, avx512_lacks, 0},
     {"avx2vnni", &shoal__kernels_avx2vnni, avx2vnni_lacks, 0},
     {"avx2", &shoal__kernels_avx2, avx2_lacks, 0},
+#endif
+#if defined(SHOAL_ARM_VARIANTS)
+    {"neon", &shoal__kernels_neon, neon_lacks, 0},
 #endif
     {"reference", &shoal__kernels_reference, lacks_nothing, 0},
 };

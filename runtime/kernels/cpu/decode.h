@@ -1,6 +1,6 @@
 /* Packed weights as f32 registers, for the products that decode on the way and for those that
  * decode a block first. Decoding is exact, so which instructions do it cannot be seen in a result:
- * this is the one place where variants differ in source (decode_x86.h). Layering: inside
+ * this is where variants differ in source (decode_x86.h, decode_neon.h). Layering: inside
  * runtime/kernels/cpu only. */
 #ifndef SHOAL_KERNELS_CPU_DECODE_H
 #define SHOAL_KERNELS_CPU_DECODE_H
@@ -59,14 +59,18 @@ SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
     return (shoal__u32){half[0], half[1], half[2], half[3]};
 }
 
-/* The value bits are shifted to where f32 has them and the exponent is re-biased. A subnormal gets
- * the smallest normal exponent instead, whose implied one is then subtracted: exact, and without
- * subnormal operands, which are slow. */
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "runtime/kernels/cpu/decode_neon.h"
+#else
+
 SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
 {
     return (shoal__u32){w[0], w[1], w[2], w[3]};
 }
 
+/* The value bits are shifted to where f32 has them and the exponent is re-biased. A subnormal gets
+ * the smallest normal exponent instead, whose implied one is then subtracted: exact, and without
+ * subnormal operands, which are slow. */
 SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
 {
     shoal__u32 half = shoal__load_u16(w);
@@ -77,6 +81,8 @@ SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
     shoal__vec value = (shoal__vec)bits - (shoal__vec)(subnormal & 0x38800000u); /* 2^-14 */
     return (shoal__vec)((shoal__u32)value | (half & 0x8000u) << 16);
 }
+
+#endif
 
 SHOAL_INLINE shoal__vec shoal__load_bf16(const unsigned char *w)
 {

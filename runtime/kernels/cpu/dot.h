@@ -6,7 +6,7 @@
  *                    takes; a group has 8 of them per SHOAL_LANES rows
  *     shoal__ints    one int32 per row
  *
- * The plain form here is the reference; dot_x86.h replaces it. Layering: inside
+ * The plain form here is the reference; dot_x86.h and dot_neon.h replace it. Layering: inside
  * runtime/kernels/cpu only. */
 #ifndef SHOAL_KERNELS_CPU_DOT_H
 #define SHOAL_KERNELS_CPU_DOT_H
@@ -36,6 +36,8 @@ SHOAL_INLINE shoal__vec shoal__ints_to_f32(shoal__ints s)
 
 #if SHOAL_LANES > 4
 #include "runtime/kernels/cpu/dot_x86.h"
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "runtime/kernels/cpu/dot_neon.h"
 #else
 
 typedef int8_t shoal__quads __attribute__((vector_size(4 * SHOAL_LANES)));

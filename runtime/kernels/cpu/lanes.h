@@ -21,8 +21,14 @@
 #define SHOAL_LANES 4
 #endif
 
-#define SHOAL_PARTS  (SHOAL_BAND / SHOAL_LANES) /* registers of one band */
-#define SHOAL_TOKENS (SHOAL_LANES / 2)          /* rows of x whose sums stay in registers */
+#define SHOAL_PARTS (SHOAL_BAND / SHOAL_LANES) /* registers of one band */
+
+/* Rows of x whose sums stay in registers, which are 8 then; AArch64 has room for 16. */
+#if defined(__aarch64__)
+#define SHOAL_TOKENS 4
+#else
+#define SHOAL_TOKENS (SHOAL_LANES / 2)
+#endif
 
 typedef float shoal__vec __attribute__((vector_size(4 * SHOAL_LANES)));
 

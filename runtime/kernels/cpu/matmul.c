@@ -385,8 +385,8 @@ void SHOAL_FN(matmul)(float *y, int64_t ld_y, const shoal_matrix *w, int32_t ban
 {
     if (n_token < 1)
         return;
-    /* Narrow registers have chains enough in one band. */
-    if (n_token > SHOAL_TOKENS || SHOAL_LANES == 4) {
+    /* Few registers: one band has chains enough for them. */
+    if (n_token > SHOAL_TOKENS || SHOAL_TOKENS < 4) {
         many_tokens(y, ld_y, w, band0, band1, x, ld_x, n_token);
         return;
     }
