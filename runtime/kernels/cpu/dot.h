@@ -42,44 +42,53 @@ SHOAL_INLINE shoal__vec shoal__ints_to_f32(shoal__ints s)
 
 typedef int8_t shoal__quads __attribute__((vector_size(4 * SHOAL_LANES)));
 
-/* The rows of part p of a group whose quads are at `at`, as signed integers. */
-SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned char *at, int32_t p,
-                                const shoal_format format)
+/* The rows of part p of a group whose quads are at `at`, as signed integers. A call, like the next:
+ * inlined, gcc would unroll them into hundreds of kilobytes. */
+static __attribute__((noinline)) void shoal__unpack(shoal__quads w[SHOAL__QUADS],
+                                                    const unsigned char *at, int32_t p,
+                                                    const shoal_format format)
 {
+    typedef uint8_t codes __attribute__((vector_size(4 * SHOAL_LANES)));
     static const int8_t e2m1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
     at += p * (int32_t)sizeof w[0];
     for (int32_t k = 0; k < SHOAL__QUADS; k++) {
-        int8_t q[sizeof w[0]];
-        for (int32_t i = 0; i < (int32_t)sizeof q; i++) {
-            if (format == SHOAL_FORMAT_Q8) {
-                q[i] = (int8_t)(at[k * SHOAL__QUAD_BYTES + i] - 128);
-                continue;
-            }
-            int32_t code = at[k % (SHOAL__QUADS / 2) * SHOAL__QUAD_BYTES + i];
-            code = k < SHOAL__QUADS / 2 ? code & 15 : code >> 4;
-            q[i] = format == SHOAL_FORMAT_Q4 ? (int8_t)(code - 8) : e2m1[code];
+        const bool high = format != SHOAL_FORMAT_Q8 && k >= SHOAL__QUADS / 2;
+        codes code;
+        memcpy(&code, at + (high ? k - SHOAL__QUADS / 2 : k) * SHOAL__QUAD_BYTES, sizeof code);
+        codes nibble = high ? code >> 4 : code & 15;
+        if (format == SHOAL_FORMAT_MXFP4) {
+            uint8_t from[sizeof code];
+            int8_t to[sizeof code];
+            memcpy(from, &nibble, sizeof from);
+            for (int32_t i = 0; i < (int32_t)sizeof code; i++)
+                to[i] = e2m1[from[i]];
+            memcpy(&w[k], to, sizeof to);
+        } else {
+            w[k] = (shoal__quads)(format == SHOAL_FORMAT_Q8 ? code - 128 : nibble - 8);
         }
-        memcpy(&w[k], q, sizeof q);
     }
 }
 
 /* The sum of products per row. */
-SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x,
-                                    const shoal_format format)
+static __attribute__((noinline)) shoal__ints
+shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x, const shoal_format format)
 {
+    typedef int16_t product __attribute__((vector_size(8 * SHOAL_LANES)));
+    typedef int32_t sum __attribute__((vector_size(16 * SHOAL_LANES)));
     (void)format;
-    int32_t sum[SHOAL_LANES] = {0};
+    sum s = {0};
     for (int32_t k = 0; k < SHOAL__QUADS; k++) {
-        int8_t q[sizeof w[0]];
-        memcpy(q, &w[k], sizeof q);
-        for (int32_t l = 0; l < SHOAL_LANES; l++) {
-            for (int32_t j = 0; j < 4; j++)
-                sum[l] += q[l * 4 + j] * x->q[k * 4 + j];
-        }
+        int32_t four;
+        memcpy(&four, x->q + 4 * k, sizeof four);
+        shoal__quads columns = (shoal__quads)(four + (shoal__ints){0});
+        s += __builtin_convertvector(__builtin_convertvector(w[k], product) *
+                                         __builtin_convertvector(columns, product),
+                                     sum);
     }
-    shoal__ints s;
-    memcpy(&s, sum, sizeof s);
-    return s;
+    shoal__ints row;
+    for (int32_t l = 0; l < SHOAL_LANES; l++)
+        row[l] = s[4 * l] + s[4 * l + 1] + s[4 * l + 2] + s[4 * l + 3];
+    return row;
 }
 
 #endif

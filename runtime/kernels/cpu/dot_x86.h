@@ -97,8 +97,6 @@ SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const sh
 
 #else
 
-/* Sums of neighbours: 16 bits hold a product of two bytes of which one has 7 bits, and of Q4 and
- * MXFP4 four such sums (2 * 24 * 127 each). */
 SHOAL_INLINE __m256i shoal__pairs(__m256i w, __m256i x)
 {
     return _mm256_maddubs_epi16(w, x);
@@ -129,12 +127,13 @@ SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const sh
 {
     if (format == SHOAL_FORMAT_Q8)
         return shoal__dot_q8(w, x);
+    enum { RUN = 4 }; /* quads whose sum 16 bits hold: 4 * 2 * 24 * 127 at most */
     shoal__ints sum = shoal__splat(x->sum) * -shoal__offset(format);
 #pragma GCC unroll 2
-    for (int32_t k0 = 0; k0 < SHOAL__QUADS; k0 += 4) {
+    for (int32_t k0 = 0; k0 < SHOAL__QUADS; k0 += RUN) {
         __m256i pairs = shoal__pairs((__m256i)w[k0], (__m256i)shoal__splat_quad(x, k0));
 #pragma GCC unroll 3
-        for (int32_t k = k0 + 1; k < k0 + 4; k++)
+        for (int32_t k = k0 + 1; k < k0 + RUN; k++)
             pairs = _mm256_add_epi16(pairs,
                                      shoal__pairs((__m256i)w[k], (__m256i)shoal__splat_quad(x, k)));
         sum += (shoal__ints)shoal__widen(pairs);
