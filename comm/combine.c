@@ -40,9 +40,9 @@ static void encode_slot(void *arg, int32_t i, int32_t worker)
     (void)worker;
     const encode_job *job = arg;
     const shoal_exchange *x = job->x;
+    int64_t at = x->recv.slot_done[job->first + i];
     shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine,
-                      x->compute.kernels, job->done + (job->first + (int64_t)i) * x->config.n_embd,
-                      x->config.n_embd);
+                      x->compute.kernels, job->done + at * x->config.n_embd, x->config.n_embd);
 }
 
 static void encode_row_sum(void *arg, int32_t i, int32_t worker)
@@ -56,7 +56,8 @@ static void encode_row_sum(void *arg, int32_t i, int32_t worker)
     int32_t row = job->first + i;
     memset(sum, 0, (size_t)n_embd * sizeof *sum);
     for (int32_t slot = recv->row_slot[row]; slot < recv->row_slot[row + 1]; slot++)
-        kernels->axpy(sum, recv->slot_weight[slot], job->done + slot * n_embd, n_embd);
+        kernels->axpy(sum, recv->slot_weight[slot], job->done + recv->slot_done[slot] * n_embd,
+                      n_embd);
     shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine, kernels,
                       sum, x->config.n_embd);
 }

@@ -29,7 +29,7 @@ typedef struct pack_job {
     const shoal_exchange *x;
     unsigned char *row;
     const int32_t *token; /* of each row */
-    const float *h;
+    shoal_rows h;
 } pack_job;
 
 /* A token that goes to several ranks is encoded once. Rows of one message are different tokens. */
@@ -44,13 +44,17 @@ static void pack_row(void *arg, int32_t i, int32_t worker)
         memcpy(row, x->encoded[token], x->dispatch_row_bytes);
         return;
     }
-    shoal_wire_encode(row, x->config.wire.dispatch, x->compute.kernels,
-                      job->h + token * x->config.n_embd, x->config.n_embd);
+    if (x->config.wire.dispatch == SHOAL_WIRE_INT8 && job->h.int8 != NULL)
+        shoal_wire_encode_groups(row, job->h.int8 + (size_t)token * shoal__row_groups(&x->config),
+                                 x->config.n_embd);
+    else
+        shoal_wire_encode(row, x->config.wire.dispatch, x->compute.kernels,
+                          job->h.f32 + token * x->config.n_embd, x->config.n_embd);
     x->encoded[token] = row;
 }
 
 /* Message for rank d into x->send_buffer[d]; returns its bytes. */
-static size_t pack(shoal_exchange *x, int32_t d, const float *h, int64_t step, int32_t layer)
+static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int32_t layer)
 {
     const shoal_plan *plan = &x->plan;
     int32_t row0 = plan->send_row_offset[d], n_row = plan->send_row_offset[d + 1] - row0;
@@ -89,7 +93,7 @@ static shoal_status send_message(shoal_exchange *x, shoal_comm *comm, int32_t d,
                            x->send_buffer[d] + first, n_bytes - first);
 }
 
-shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
+shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_rows h, int64_t step,
                                   int32_t layer)
 {
     const shoal_plan *plan = &x->plan;
@@ -207,11 +211,12 @@ static void unpack_row(void *arg, int32_t i, int32_t worker)
     const shoal_exchange *x = job->x;
     const unsigned char *row = job->row + (size_t)i * x->dispatch_row_bytes;
     int64_t at = job->row0 + i;
-    shoal_wire_decode(x->recv.row + at * x->config.n_embd, x->config.wire.dispatch,
-                      x->compute.kernels, row, x->config.n_embd);
     if (x->recv.row_int8 != NULL)
         shoal_wire_decode_groups(x->recv.row_int8 + (size_t)at * shoal__row_groups(&x->config), row,
                                  x->config.n_embd);
+    else
+        shoal_wire_decode(x->recv.row + at * x->config.n_embd, x->config.wire.dispatch,
+                          x->compute.kernels, row, x->config.n_embd);
 }
 
 /* Append one source's rows and slots to x->recv. */

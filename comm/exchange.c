@@ -31,7 +31,7 @@ int32_t shoal__row_slots_max(const shoal_exchange_config *config, int32_t rank)
 
 size_t shoal__row_groups(const shoal_exchange_config *config)
 {
-    return ((size_t)config->n_embd + SHOAL_GROUP - 1) / SHOAL_GROUP;
+    return (size_t)shoal_int8_groups(config->n_embd);
 }
 
 /* What the exchange of one step can be at its worst on this rank. */
@@ -91,17 +91,18 @@ static void carve_recv(shoal_recv *recv, shoal_arena *arena, const shoal_exchang
 {
     size_t n_row = most->n_recv_row, n_slot = most->n_recv_slot;
     size_t n_rank = (size_t)config->n_rank;
+    bool int8 = config->wire.dispatch == SHOAL_WIRE_INT8;
     *recv = (shoal_recv){
-        .row = SHOAL_TAKE(arena, n_row * (size_t)config->n_embd, float),
-        .row_int8 = config->wire.dispatch == SHOAL_WIRE_INT8
-                        ? SHOAL_TAKE(arena, n_row * shoal__row_groups(config), shoal_int8_group)
-                        : NULL,
+        .row = int8 ? NULL : SHOAL_TAKE(arena, n_row * (size_t)config->n_embd, float),
+        .row_int8 =
+            int8 ? SHOAL_TAKE(arena, n_row * shoal__row_groups(config), shoal_int8_group) : NULL,
         .row_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .slot_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .row_slot = SHOAL_TAKE(arena, n_row + 1, int32_t),
         .slot_row = SHOAL_TAKE(arena, n_slot, int32_t),
         .slot_expert = SHOAL_TAKE(arena, n_slot, int32_t),
         .slot_weight = SHOAL_TAKE(arena, n_slot, float),
+        .slot_done = SHOAL_TAKE(arena, n_slot, int32_t),
     };
 }
 

@@ -66,12 +66,13 @@ typedef struct shoal_plan {
     bool *is_target; /* [n_rank] owns experts of this layer */
 } shoal_plan;
 
-/* What arrived (and what stayed): rows of all sources in rank order, decoded. */
+/* What arrived (and what stayed): rows of all sources in rank order, decoded: as the
+ * integers that an int8 wire carries, else as f32. */
 typedef struct shoal_recv {
     int32_t n_row;
     int32_t n_slot;
     float *row; /* [n_row, n_embd] */
-    /* [n_row, ceil(n_embd / 32)] the integers of the rows with an int8 wire, else NULL */
+    /* [n_row, ceil(n_embd / 32)], NULL with another wire */
     shoal_int8_group *row_int8;
     int32_t *row_offset;  /* [n_rank + 1] rows of each source */
     int32_t *slot_offset; /* [n_rank + 1] slots of each source */
@@ -79,6 +80,7 @@ typedef struct shoal_recv {
     int32_t *slot_row;    /* [n_slot] */
     int32_t *slot_expert; /* [n_slot] local expert */
     float *slot_weight;   /* [n_slot] */
+    int32_t *slot_done;   /* [n_slot] its row in the results; the experts write it */
 } shoal_recv;
 
 /* Session-lifetime buffers of the exchange, sized once from the limits. Opaque parts live in
@@ -116,18 +118,19 @@ void shoal_plan_build(shoal_exchange *x, const int32_t *topk_expert, const float
 
 /* Dispatch in two halves, so that other work (shared experts) can run while rows travel:
  * begin posts all receives, those of combine too, packs and sends; end waits, and fills x->recv. h:
- * [n_token, n_embd]. Collective over is_source and is_target. After begin, h is not needed any
- * more. Errors: as shoal_comm_wait; FAILED for a malformed message (other magic, step or layer,
- * counts or an expert beyond the limits), naming the rank it came from: the ranks are not of one
- * build or one step. After any failure receives may still be open: the communicator is closed
- * before the memory goes. */
-shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, const float *h, int64_t step,
+ * [n_token, n_embd]; with an int8 wire its integers are sent, or made here if it has none.
+ * Collective over is_source and is_target. After begin, h is not needed any more. Errors: as
+ * shoal_comm_wait; FAILED for a malformed message (other magic, step or layer, counts or an expert
+ * beyond the limits), naming the rank it came from: the ranks are not of one build or one step.
+ * After any failure receives may still be open: the communicator is closed before the memory goes.
+ */
+shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_rows h, int64_t step,
                                   int32_t layer);
 shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer);
 
-/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs, each rounded to the wire
- * once, also for own tokens. acc [n_token, n_embd] is overwritten with
- *     exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order
+/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs in any order (the one of
+ * slot i is row recv.slot_done[i]), each rounded to the wire once, also for own tokens. acc
+ * [n_token, n_embd] is overwritten with exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order
  *     reduced: acc = 0; acc += the row of each owning rank, in rank order; that row is
  *              0; fma(w_j, y_j, .) in top-k order over the experts there.
  * Returns when nothing of this layer step is in flight any more. Collective as dispatch. Errors:

@@ -67,6 +67,18 @@ void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kerne
     }
 }
 
+void shoal_wire_encode_groups(void *row, const shoal_int8_group *x, int32_t n)
+{
+    unsigned char *bytes = row;
+    unsigned char *scales = bytes + padded((size_t)n);
+    for (int32_t g = 0; g * SHOAL_GROUP < n; g++) {
+        size_t n_left = padded((size_t)(n - g * SHOAL_GROUP)); /* behind a row q is 0 */
+        memcpy(bytes + (size_t)g * SHOAL_GROUP, x[g].q,
+               n_left < SHOAL_GROUP ? n_left : SHOAL_GROUP);
+        memcpy(scales + (size_t)g * sizeof(float), &x[g].scale, sizeof(float));
+    }
+}
+
 void shoal_wire_decode_groups(shoal_int8_group *x, const void *row, int32_t n)
 {
     const unsigned char *bytes = row;

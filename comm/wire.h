@@ -31,8 +31,9 @@ void shoal_wire_encode(void *row, shoal_wire_encoding encoding, const shoal_kern
 void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kernels *kernels,
                        const void *row, int32_t n);
 
-/* A row of SHOAL_WIRE_INT8 as the groups that kernels multiply with, [ceil(n / 32)]: the integers
- * and scales of the wire themselves, so that a row is rounded once, at its source. */
+/* A row of SHOAL_WIRE_INT8 from and to the groups that kernels multiply with, [ceil(n / 32)]: the
+ * integers and scales of the wire themselves, so that a row is rounded once, at its source. */
+void shoal_wire_encode_groups(void *row, const shoal_int8_group *x, int32_t n);
 void shoal_wire_decode_groups(shoal_int8_group *x, const void *row, int32_t n);
 
 const char *shoal_wire_text(shoal_wire_encoding encoding); /* "f32", "bf16", "int8" */

@@ -3,25 +3,32 @@
 #include <assert.h>
 #include <string.h>
 
-#define ROWS_PER_TILE 16 /* rows that one tile of a gather or scatter copies */
+#define ROWS_PER_TILE 16 /* rows that one tile of a copy makes */
 
 void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
-                     int32_t n_slot_max)
+                     int32_t n_slot_max, bool fast)
 {
     int32_t n_batch = n_slot_max < SHOAL_FFN_BATCH ? n_slot_max : SHOAL_FFN_BATCH;
-    size_t n = (size_t)n_batch;
+    const shoal_expert_shape *shape = &shard->shape;
+    size_t n = (size_t)n_batch, n_int8 = fast ? n : 0;
     *ffn = (shoal_ffn){
         .n_slot_max = n_slot_max,
         .n_batch = n_batch,
-        .n_embd = shard->shape.n_embd,
-        .n_ff = shard->shape.n_ff,
-        .activation = shard->shape.activation,
+        .n_embd = shape->n_embd,
+        .n_ff = shape->n_ff,
+        .fast = fast,
+        .activation = shape->activation,
         .order = SHOAL_TAKE(arena, n_slot_max, int32_t),
         .offset = SHOAL_TAKE(arena, shard->n_local_max + 1, int32_t),
-        .x = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_embd, float),
-        .gate = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_ff, float),
-        .up = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_ff, float),
-        .y = SHOAL_TAKE(arena, n * (size_t)shard->shape.n_embd, float),
+        .copy_to = SHOAL_TAKE(arena, n, int32_t),
+        .copy_row = SHOAL_TAKE(arena, n, int32_t),
+        .x = SHOAL_TAKE(arena, n * (size_t)shape->n_embd, float),
+        .x_int8 =
+            SHOAL_TAKE(arena, n_int8 * (size_t)shoal_int8_groups(shape->n_embd), shoal_int8_group),
+        .gate = SHOAL_TAKE(arena, n * (size_t)shape->n_ff, float),
+        .up = SHOAL_TAKE(arena, n * (size_t)shape->n_ff, float),
+        .hidden =
+            SHOAL_TAKE(arena, n_int8 * (size_t)shoal_int8_groups(shape->n_ff), shoal_int8_group),
         .item = SHOAL_TAKE(arena, 2 * (size_t)shard->n_local_max, shoal_matmul_item),
     };
 }
@@ -46,38 +53,6 @@ static void sort_by_expert(shoal_ffn *ffn, int32_t n_local, const int32_t *slot_
     offset[0] = 0;
 }
 
-/* to[to_index[i]] = from[from_index[i]] for rows i < n_row; an index array may be NULL (i itself),
- * and from_of is applied after from_index. */
-typedef struct copy_rows {
-    float *to;
-    const float *from;
-    const int32_t *to_index;
-    const int32_t *from_index;
-    const int32_t *from_of;
-    int32_t n_row, n_col;
-} copy_rows;
-
-static void copy_tile(void *arg, int32_t tile, int32_t worker)
-{
-    (void)worker;
-    const copy_rows *c = arg;
-    int32_t begin = tile * ROWS_PER_TILE;
-    int32_t end = c->n_row - begin < ROWS_PER_TILE ? c->n_row : begin + ROWS_PER_TILE;
-    for (int32_t i = begin; i < end; i++) {
-        int64_t to = c->to_index != NULL ? c->to_index[i] : i;
-        int64_t from = c->from_index != NULL ? c->from_index[i] : i;
-        if (c->from_of != NULL)
-            from = c->from_of[from];
-        memcpy(c->to + to * c->n_col, c->from + from * c->n_col, (size_t)c->n_col * sizeof(float));
-    }
-}
-
-static void copy(const shoal_compute *compute, copy_rows *rows)
-{
-    int32_t n_tile = (rows->n_row - 1) / ROWS_PER_TILE + 1;
-    shoal_pool_run(compute->pool, copy_tile, rows, n_tile);
-}
-
 /* Sorted positions [begin, end) of one local expert, cut to the batch [first, last). */
 static int32_t in_batch(int32_t *begin, const shoal_ffn *ffn, int32_t expert, int32_t first,
                         int32_t last)
@@ -87,78 +62,154 @@ static int32_t in_batch(int32_t *begin, const shoal_ffn *ffn, int32_t expert, in
     return end > *begin ? end - *begin : 0;
 }
 
-/* ffn->x -> ffn->y for the sorted positions [first, last). */
-static void run_batch(shoal_ffn *ffn, const shoal_shard_layer *layer, const shoal_compute *compute,
-                      int32_t first, int32_t last)
+/* The rows of a batch that have to be brought together: row copy_row[i] to place copy_to[i]. */
+typedef struct copy_job {
+    const shoal_ffn *ffn;
+    const shoal_kernels *kernels;
+    shoal_rows from;
+    bool to_f32, to_int8;
+    int32_t n_row;
+} copy_job;
+
+static void copy_tile(void *arg, int32_t tile, int32_t worker)
 {
-    const int64_t n_embd = ffn->n_embd, n_ff = ffn->n_ff;
+    (void)worker;
+    const copy_job *job = arg;
+    const shoal_ffn *ffn = job->ffn;
+    const int64_t n_embd = ffn->n_embd, n_group = shoal_int8_groups(ffn->n_embd);
+    int32_t begin = tile * ROWS_PER_TILE;
+    int32_t end = job->n_row - begin < ROWS_PER_TILE ? job->n_row : begin + ROWS_PER_TILE;
+    for (int32_t i = begin; i < end; i++) {
+        int64_t to = ffn->copy_to[i], from = ffn->copy_row[i];
+        if (job->to_f32)
+            memcpy(ffn->x + to * n_embd, job->from.f32 + from * n_embd,
+                   (size_t)n_embd * sizeof(float));
+        if (job->to_int8 && job->from.int8 != NULL)
+            memcpy(ffn->x_int8 + to * n_group, job->from.int8 + from * n_group,
+                   (size_t)n_group * sizeof(shoal_int8_group));
+        else if (job->to_int8)
+            job->kernels->to_groups(ffn->x_int8 + to * n_group, job->from.f32 + from * n_embd,
+                                    ffn->n_embd);
+    }
+}
+
+/* True if the rows of sorted positions [begin, begin + n) lie one behind the other where they came
+ * in: always of a single one, as most are while decoding. */
+static bool lie_together(const shoal_ffn *ffn, const shoal_expert_slots *slots, int32_t begin,
+                         int32_t n)
+{
+    const int32_t *order = ffn->order + begin;
+    for (int32_t i = 1; i < n; i++)
+        if (slots->slot_row[order[i]] != slots->slot_row[order[0]] + i)
+            return false;
+    return true;
+}
+
+/* Gate and up of one expert over n rows at place `at` of the batch; returns whether the rows have
+ * to be copied there. */
+static bool gate_and_up(shoal_matmul_item item[2], const shoal_ffn *ffn, const shoal_expert *w,
+                        const copy_job *copy, int32_t row, int32_t at)
+{
+    const int64_t n_embd = ffn->n_embd, n_ff = ffn->n_ff, n_group = shoal_int8_groups(ffn->n_embd);
+    bool made = copy->to_int8 && copy->from.int8 == NULL;
+    bool as_it_lies = row >= 0 && !made;
+    shoal_matmul_item one = {.ld_x = n_embd, .ld_x_int8 = n_group, .ld_y = n_ff};
+    if (copy->to_f32)
+        one.x = as_it_lies ? copy->from.f32 + row * n_embd : ffn->x + at * n_embd;
+    if (copy->to_int8)
+        one.x_int8 = as_it_lies ? copy->from.int8 + row * n_group : ffn->x_int8 + at * n_group;
+    item[0] = item[1] = one;
+    item[0].w = &w->gate;
+    item[0].bias = w->gate_bias;
+    item[0].y = ffn->gate + at * n_ff;
+    item[1].w = &w->up;
+    item[1].bias = w->up_bias;
+    item[1].y = ffn->up + at * n_ff;
+    return !as_it_lies;
+}
+
+/* ffn->gate and ffn->up of the sorted positions [first, last): all experts with work are one job,
+ * so that few slots still fill the pool. */
+static void first_half(const shoal_ffn *ffn, const shoal_shard_layer *layer,
+                       const shoal_compute *compute, const shoal_expert_slots *slots, int32_t first,
+                       int32_t last)
+{
+    const shoal_expert *any = &layer->expert[0];
+    bool gate = shoal_format_is_quantised(any->gate.format);
+    bool up = shoal_format_is_quantised(any->up.format);
+    copy_job copy = {.ffn = ffn,
+                     .kernels = compute->kernels,
+                     .from = slots->rows,
+                     .to_f32 = !ffn->fast || !gate || !up,
+                     .to_int8 = ffn->fast && (gate || up)};
     int32_t begin, n_item = 0;
-    /* Gate and up of all experts with work are one job, so that few slots still fill the pool. */
     for (int32_t e = 0; e < layer->n_local; e++) {
         int32_t n = in_batch(&begin, ffn, e, first, last);
         if (n == 0)
             continue;
-        int64_t at = begin - first;
-        const float *x = ffn->x + at * n_embd;
-        const shoal_expert *w = &layer->expert[e];
-        ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->gate + at * n_ff,
-                                                  .ld_y = n_ff,
-                                                  .w = &w->gate,
-                                                  .x = x,
-                                                  .ld_x = n_embd,
-                                                  .n_token = n,
-                                                  .bias = w->gate_bias};
-        ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->up + at * n_ff,
-                                                  .ld_y = n_ff,
-                                                  .w = &w->up,
-                                                  .x = x,
-                                                  .ld_x = n_embd,
-                                                  .n_token = n,
-                                                  .bias = w->up_bias};
+        const int32_t *order = ffn->order + begin;
+        int32_t row = lie_together(ffn, slots, begin, n) ? slots->slot_row[order[0]] : -1;
+        shoal_matmul_item *item = &ffn->item[n_item];
+        n_item += 2;
+        bool copied = gate_and_up(item, ffn, &layer->expert[e], &copy, row, begin - first);
+        item[0].n_token = item[1].n_token = n;
+        for (int32_t i = 0; copied && i < n; i++) {
+            ffn->copy_to[copy.n_row] = begin - first + i;
+            ffn->copy_row[copy.n_row++] = slots->slot_row[order[i]];
+        }
     }
+    shoal_pool_run(compute->pool, copy_tile, &copy,
+                   (copy.n_row + ROWS_PER_TILE - 1) / ROWS_PER_TILE);
     shoal_op_matmul_many(compute, ffn->item, n_item);
-    shoal_op_activate(compute, &ffn->activation, ffn->gate, ffn->gate, ffn->up,
-                      (last - first) * n_ff);
-    n_item = 0;
+}
+
+/* done [last - first, n_embd] from ffn->gate and ffn->up. */
+static void second_half(float *done, const shoal_ffn *ffn, const shoal_shard_layer *layer,
+                        const shoal_compute *compute, int32_t first, int32_t last)
+{
+    const int64_t n_embd = ffn->n_embd, n_ff = ffn->n_ff, n_group = shoal_int8_groups(ffn->n_ff);
+    bool int8 = ffn->fast && shoal_format_is_quantised(layer->expert[0].down.format);
+    if (int8)
+        shoal_op_activate_groups(compute, &ffn->activation, ffn->hidden, n_group, ffn->gate,
+                                 ffn->up, n_ff, last - first, ffn->n_ff);
+    else
+        shoal_op_activate(compute, &ffn->activation, ffn->gate, ffn->gate, ffn->up,
+                          (last - first) * n_ff);
+    int32_t begin, n_item = 0;
     for (int32_t e = 0; e < layer->n_local; e++) {
         int32_t n = in_batch(&begin, ffn, e, first, last);
         int64_t at = begin - first;
         const shoal_expert *w = &layer->expert[e];
-        if (n > 0)
-            ffn->item[n_item++] = (shoal_matmul_item){.y = ffn->y + at * n_embd,
-                                                      .ld_y = n_embd,
-                                                      .w = &w->down,
-                                                      .x = ffn->gate + at * n_ff,
-                                                      .ld_x = n_ff,
-                                                      .n_token = n,
-                                                      .bias = w->down_bias};
+        if (n == 0)
+            continue;
+        ffn->item[n_item++] =
+            (shoal_matmul_item){.y = done + at * n_embd,
+                                .ld_y = n_embd,
+                                .w = &w->down,
+                                .x = ffn->gate + at * n_ff,
+                                .ld_x = n_ff,
+                                .n_token = n,
+                                .bias = w->down_bias,
+                                .x_int8 = int8 ? ffn->hidden + at * n_group : NULL,
+                                .ld_x_int8 = n_group};
     }
     shoal_op_matmul_many(compute, ffn->item, n_item);
 }
 
 void shoal_experts_forward(float *done, shoal_ffn *ffn, const shoal_shard *shard,
-                           const shoal_compute *compute, int32_t layer, const float *rows,
-                           const int32_t *slot_row, const int32_t *slot_expert, int32_t n_slot)
+                           const shoal_compute *compute, int32_t layer,
+                           const shoal_expert_slots *slots)
 {
+    int32_t n_slot = slots->n_slot;
     assert(n_slot >= 0 && n_slot <= ffn->n_slot_max);
     assert(layer >= 0 && layer < shard->n_layer);
     const shoal_shard_layer *experts = &shard->layer[layer];
-    sort_by_expert(ffn, experts->n_local, slot_expert, n_slot);
+    sort_by_expert(ffn, experts->n_local, slots->slot_expert, n_slot);
+    for (int32_t i = 0; i < n_slot; i++)
+        slots->slot_done[ffn->order[i]] = i;
     for (int32_t first = 0; first < n_slot; first += ffn->n_batch) {
         int32_t last = n_slot - first < ffn->n_batch ? n_slot : first + ffn->n_batch;
-        copy_rows gather = {.to = ffn->x,
-                            .from = rows,
-                            .from_index = ffn->order + first,
-                            .from_of = slot_row,
-                            .n_row = last - first,
-                            .n_col = ffn->n_embd};
-        copy(compute, &gather);
-        run_batch(ffn, experts, compute, first, last);
-        copy_rows scatter = {.to = done,
-                             .from = ffn->y,
-                             .to_index = ffn->order + first,
-                             .n_row = last - first,
-                             .n_col = ffn->n_embd};
-        copy(compute, &scatter);
+        first_half(ffn, experts, compute, slots, first, last);
+        second_half(done + (int64_t)first * ffn->n_embd, ffn, experts, compute, first, last);
     }
 }

@@ -30,6 +30,18 @@ typedef struct shoal_int8_group {
     int32_t sum; /* of q: what a constant added to all weights of the group comes to */
 } shoal_int8_group;
 
+/* Groups of a row. */
+static inline int32_t shoal_int8_groups(int32_t n_col)
+{
+    return (n_col + SHOAL_GROUP - 1) / SHOAL_GROUP;
+}
+
+/* Rows of activations without gaps: as f32, as integers, or both of the same rows. */
+typedef struct shoal_rows {
+    const float *f32;             /* [n_row, n_col] or NULL */
+    const shoal_int8_group *int8; /* [n_row, groups of n_col] or NULL */
+} shoal_rows;
+
 /* Storage of the KV cache. */
 typedef enum shoal_kv_dtype { SHOAL_KV_F32, SHOAL_KV_BF16 } shoal_kv_dtype;
 

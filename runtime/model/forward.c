@@ -58,8 +58,12 @@ static void head(shoal_forward_output *out, shoal_model *model, const shoal_forw
     for (int32_t i = 0; i < in->n_logit; i++)
         memcpy(step->logit_hidden + (size_t)i * n_embd, step->h + (size_t)in->logit_row[i] * n_embd,
                n_embd * sizeof(float));
-    shoal_op_matmul(&model->compute, step->logits, s->n_vocab, &model->weights.lm_head,
-                    step->logit_hidden, s->n_embd, in->n_logit);
+    const shoal_matrix *lm_head = &model->weights.lm_head;
+    const shoal_matmul_item logits = shoal__product(
+        step->logits, lm_head,
+        shoal__rows_for(model, step->logit_int8, lm_head, step->logit_hidden, in->n_logit),
+        in->n_logit);
+    shoal_op_matmul_many(&model->compute, &logits, 1);
     shoal__count_head(model, in->n_logit);
     if (s->logits_divisor != 1.0F)
         model->compute.kernels->scale(step->logits, 1.0F / s->logits_divisor,

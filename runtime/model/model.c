@@ -86,7 +86,8 @@ static void carve_session(shoal_model *m)
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = m->wire};
     shoal_exchange_carve(&m->exchange, &m->session_arena, &config, &m->compute);
-    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max);
+    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max,
+                    m->config.fast);
     m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
 }
 
@@ -98,9 +99,13 @@ static void carve(shoal_model *m)
     shoal_weights_carve(&m->weights, &m->model_arena, &totals, &from);
     carve_session(m);
     bool own = m->weights.has_attention;
-    shoal_step_carve(&m->step, &m->step_arena, m->spec, own ? m->config.n_token_max : 0,
-                     own ? m->config.n_logit_max : 0, m->exchange.n_slot_max,
-                     shoal_pool_n_thread(m->compute.pool), m->config.n_mtp > 0);
+    const shoal_step_limits limits = {.n_token_max = own ? m->config.n_token_max : 0,
+                                      .n_logit_max = own ? m->config.n_logit_max : 0,
+                                      .n_slot_max = m->exchange.n_slot_max,
+                                      .n_thread = shoal_pool_n_thread(m->compute.pool),
+                                      .mtp = m->config.n_mtp > 0,
+                                      .fast = m->config.fast};
+    shoal_step_carve(&m->step, &m->step_arena, m->spec, &limits);
     m->memory.expert_bytes = totals.expert_bytes;
     m->memory.attention_bytes = totals.attention_bytes;
     m->memory.other_weight_bytes = totals.other_bytes;

@@ -75,8 +75,19 @@ void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token);
 shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
                         int32_t moe_layer);
 
+/* True if w takes its rows as integers. */
+bool shoal__takes_int8(const shoal_model *model, const shoal_matrix *w);
+
+/* Rows x [n_row, w->n_col] as w takes them: their integers, made in y [n_row, groups], if it does.
+ */
+shoal_rows shoal__rows_for(shoal_model *model, shoal_int8_group *y, const shoal_matrix *w,
+                           const float *x, int32_t n_row);
+
+/* y [n_row, w->n_row] = rows * w^T as an item of shoal_op_matmul_many. */
+shoal_matmul_item shoal__product(float *y, const shoal_matrix *w, shoal_rows rows, int32_t n_row);
+
 /* out [n_token, n_embd] = down(silu(gate(h)) * up(h)) of this rank's own weights. */
-void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, const float *h,
+void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, shoal_rows h,
                 int32_t n_token);
 
 /* step.x += residual_multiplier * step.acc */

@@ -3,53 +3,139 @@
 
 #include <string.h>
 
-void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, const float *h,
+bool shoal__takes_int8(const shoal_model *model, const shoal_matrix *w)
+{
+    return model->config.fast && shoal_format_is_quantised(w->format);
+}
+
+static shoal_rows with_int8(shoal_model *model, shoal_int8_group *y, const float *x, int32_t n_row,
+                            int32_t n_col)
+{
+    shoal_op_to_groups(&model->compute, y, shoal_int8_groups(n_col), x, n_col, n_row, n_col);
+    return (shoal_rows){.f32 = x, .int8 = y};
+}
+
+shoal_rows shoal__rows_for(shoal_model *model, shoal_int8_group *y, const shoal_matrix *w,
+                           const float *x, int32_t n_row)
+{
+    if (!shoal__takes_int8(model, w))
+        return (shoal_rows){.f32 = x};
+    return with_int8(model, y, x, n_row, w->n_col);
+}
+
+shoal_matmul_item shoal__product(float *y, const shoal_matrix *w, shoal_rows rows, int32_t n_row)
+{
+    return (shoal_matmul_item){.y = y,
+                               .ld_y = w->n_row,
+                               .w = w,
+                               .x = rows.f32,
+                               .ld_x = w->n_col,
+                               .n_token = n_row,
+                               .x_int8 = rows.int8,
+                               .ld_x_int8 = shoal_int8_groups(w->n_col)};
+}
+
+void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, shoal_rows h,
                 int32_t n_token)
 {
+    const shoal_activation *activation = &model->spec->activation;
     shoal_step *step = &model->step;
-    int32_t n_embd = model->spec->n_embd, n_ff = weights->gate.n_row;
-    const shoal_matmul_item item[2] = {
-        {.y = step->gate,
-         .ld_y = n_ff,
-         .w = &weights->gate,
-         .x = h,
-         .ld_x = n_embd,
-         .n_token = n_token},
-        {.y = step->up,
-         .ld_y = n_ff,
-         .w = &weights->up,
-         .x = h,
-         .ld_x = n_embd,
-         .n_token = n_token},
-    };
+    int32_t n_ff = weights->gate.n_row;
+    const shoal_matmul_item item[2] = {shoal__product(step->gate, &weights->gate, h, n_token),
+                                       shoal__product(step->up, &weights->up, h, n_token)};
     shoal_op_matmul_many(&model->compute, item, 2);
-    shoal_op_activate(&model->compute, &model->spec->activation, step->gate, step->gate, step->up,
-                      (int64_t)n_token * n_ff);
-    shoal_op_matmul(&model->compute, out, n_embd, &weights->down, step->gate, n_ff, n_token);
+    shoal_rows hidden = {.f32 = step->gate};
+    if (shoal__takes_int8(model, &weights->down)) {
+        shoal_op_activate_groups(&model->compute, activation, step->hidden_int8,
+                                 shoal_int8_groups(n_ff), step->gate, step->up, n_ff, n_token,
+                                 n_ff);
+        hidden.int8 = step->hidden_int8;
+    } else {
+        shoal_op_activate(&model->compute, activation, step->gate, step->gate, step->up,
+                          (int64_t)n_token * n_ff);
+    }
+    const shoal_matmul_item down = shoal__product(out, &weights->down, hidden, n_token);
+    shoal_op_matmul_many(&model->compute, &down, 1);
+}
+
+/* step.x += multiplier * (step.acc + shared), a part of it. shared may be NULL. */
+typedef struct residual_job {
+    shoal_model *model;
+    const float *shared;
+    int64_t n;
+} residual_job;
+
+enum { RESIDUAL_TILE = 1 << 14 };
+
+static void residual_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const residual_job *job = arg;
+    const shoal_kernels *k = job->model->compute.kernels;
+    const shoal_step *step = &job->model->step;
+    float multiplier = job->model->spec->residual_multiplier;
+    int64_t at = (int64_t)tile * RESIDUAL_TILE;
+    int64_t n = job->n - at < RESIDUAL_TILE ? job->n - at : RESIDUAL_TILE;
+    if (job->shared != NULL)
+        k->add(step->acc + at, job->shared + at, n);
+    if (multiplier != 1.0F)
+        k->axpy(step->x + at, multiplier, step->acc + at, n);
+    else
+        k->add(step->x + at, step->acc + at, n);
+}
+
+static void add_residual(shoal_model *model, const float *shared, int32_t n_token)
+{
+    residual_job job = {
+        .model = model, .shared = shared, .n = (int64_t)n_token * model->spec->n_embd};
+    shoal_pool_run(model->compute.pool, residual_tile, &job,
+                   (int32_t)((job.n + RESIDUAL_TILE - 1) / RESIDUAL_TILE));
 }
 
 void shoal__add_residual(shoal_model *model, int32_t n_token)
 {
-    const shoal_kernels *k = model->compute.kernels;
-    int64_t n = (int64_t)n_token * model->spec->n_embd;
-    if (model->spec->residual_multiplier != 1.0F)
-        k->axpy(model->step.x, model->spec->residual_multiplier, model->step.acc, n);
-    else
-        k->add(model->step.x, model->step.acc, n);
+    add_residual(model, NULL, n_token);
 }
 
-static void norm(shoal_model *model, int32_t layer, int32_t n_token)
+/* step.h, with its integers where they are wanted. */
+static shoal_rows norm(shoal_model *model, int32_t layer, bool int8, int32_t n_token)
 {
     const shoal_spec *s = model->spec;
-    shoal_op_rms_norm(&model->compute, model->step.h, s->n_embd, model->step.x, s->n_embd,
+    shoal_step *step = &model->step;
+    shoal_op_rms_norm(&model->compute, step->h, s->n_embd, step->x, s->n_embd,
                       model->weights.layer[layer].mlp_norm, n_token, s->n_embd, s->norm_eps);
+    return int8 ? with_int8(model, step->h_int8, step->h, n_token, s->n_embd)
+                : (shoal_rows){.f32 = step->h};
 }
 
 void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token)
 {
-    norm(model, layer, n_token);
-    shoal__mlp(model->step.acc, model, &model->weights.layer[layer].dense, model->step.h, n_token);
+    const shoal_mlp_weights *dense = &model->weights.layer[layer].dense;
+    shoal_rows h = norm(model, layer, shoal__takes_int8(model, &dense->gate), n_token);
+    shoal__mlp(model->step.acc, model, dense, h, n_token);
     shoal__add_residual(model, n_token);
+}
+
+/* The choice for a part of the tokens. */
+typedef struct route_job {
+    shoal_model *model;
+    const float *select_bias;
+    int32_t n_token;
+} route_job;
+
+enum { ROUTE_TILE = 8 };
+
+static void route_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const route_job *job = arg;
+    const shoal_router_config *router = &job->model->spec->router;
+    const shoal_step *step = &job->model->step;
+    int64_t at = (int64_t)tile * ROUTE_TILE;
+    int32_t n = (int32_t)(job->n_token - at < ROUTE_TILE ? job->n_token - at : ROUTE_TILE);
+    shoal_route(step->topk_expert + at * router->top_k, step->topk_weight + at * router->top_k,
+                router, job->model->compute.kernels, step->router_logits + at * router->n_expert,
+                job->select_bias, n);
 }
 
 /* Router logits of the normed rows, and the choice. */
@@ -60,16 +146,12 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
     const shoal_layer_weights *w = &model->weights.layer[layer];
     shoal_step *step = &model->step;
     int32_t n = in->n_token;
-    const shoal_matmul_item logits = {.y = step->router_logits,
-                                      .ld_y = s->router.n_expert,
-                                      .w = &w->router,
-                                      .x = step->h,
-                                      .ld_x = s->n_embd,
-                                      .n_token = n,
-                                      .bias = w->router_bias};
+    shoal_matmul_item logits =
+        shoal__product(step->router_logits, &w->router, (shoal_rows){.f32 = step->h}, n);
+    logits.bias = w->router_bias;
     shoal_op_matmul_many(&model->compute, &logits, 1);
-    shoal_route(step->topk_expert, step->topk_weight, &s->router, model->compute.kernels,
-                step->router_logits, w->router_select_bias, n);
+    route_job job = {.model = model, .select_bias = w->router_select_bias, .n_token = n};
+    shoal_pool_run(model->compute.pool, route_tile, &job, (n + ROUTE_TILE - 1) / ROUTE_TILE);
     if (in->capture != NULL) {
         size_t n_choice = (size_t)n * (size_t)s->router.top_k;
         memcpy(in->capture->expert + (size_t)moe_layer * n_choice, step->topk_expert,
@@ -79,21 +161,31 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
     }
 }
 
-/* step.shared = the shared experts of the normed rows, times sigmoid(g . h) where the family gates
- * them. */
-static void shared_experts(shoal_model *model, int32_t layer, int32_t n)
+/* Rows of step.shared times sigmoid(g . h). */
+static void gate_tile(void *arg, int32_t t, int32_t worker)
+{
+    (void)worker;
+    const route_job *job = arg;
+    const shoal_kernels *k = job->model->compute.kernels;
+    int32_t n_embd = job->model->spec->n_embd;
+    float *gate = &job->model->step.gate[t]; /* free by now */
+    k->sigmoid(gate, 1);
+    k->scale(job->model->step.shared + (int64_t)t * n_embd, *gate, n_embd);
+}
+
+/* step.shared = the shared experts of the normed rows, gated where the family gates them. */
+static void shared_experts(shoal_model *model, int32_t layer, shoal_rows h, int32_t n)
 {
     const shoal_layer_weights *w = &model->weights.layer[layer];
-    const shoal_kernels *k = model->compute.kernels;
     shoal_step *step = &model->step;
-    int32_t n_embd = model->spec->n_embd;
-    shoal__mlp(step->shared, model, &w->shared, step->h, n);
-    for (int32_t t = 0; t < n && model->spec->shared_gated; t++) {
-        float gate;
-        k->matmul(&gate, 1, &w->shared_gate, 0, 1, step->h + (size_t)t * (size_t)n_embd, n_embd, 1);
-        k->sigmoid(&gate, 1);
-        k->scale(step->shared + (size_t)t * (size_t)n_embd, gate, n_embd);
-    }
+    shoal__mlp(step->shared, model, &w->shared, h, n);
+    if (!model->spec->shared_gated)
+        return;
+    const shoal_matmul_item gate =
+        shoal__product(step->gate, &w->shared_gate, (shoal_rows){.f32 = h.f32}, n);
+    shoal_op_matmul_many(&model->compute, &gate, 1);
+    route_job job = {.model = model, .n_token = n};
+    shoal_pool_run(model->compute.pool, gate_tile, &job, n);
 }
 
 shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
@@ -106,31 +198,36 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
     shoal_phase_times *times = &model->times;
     int32_t n = in->n_token;
 
+    shoal_rows h = {0};
     if (n > 0) {
-        norm(model, layer, n);
+        bool shared_int8 = s->n_ff_shared > 0 &&
+                           shoal__takes_int8(model, &model->weights.layer[layer].shared.gate);
+        h = norm(model, layer, shared_int8 || model->wire.dispatch == SHOAL_WIRE_INT8, n);
         route(model, in, layer, moe_layer);
     }
     shoal__lap(model, &times->router_us);
     shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,
                      in->is_source,
                      model->is_target + (size_t)moe_layer * (size_t)x->config.n_rank);
-    SHOAL_TRY(shoal_dispatch_begin(x, model->comm, step->h, in->step, layer));
+    SHOAL_TRY(shoal_dispatch_begin(x, model->comm, h, in->step, layer));
     shoal__lap(model, &times->dispatch_us);
     if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
-        shared_experts(model, layer, n);
+        shared_experts(model, layer, h, n);
     shoal__lap(model, &times->shared_us);
     SHOAL_TRY(shoal_dispatch_end(x, model->comm, in->step, layer));
     shoal__lap(model, &times->dispatch_us);
+    const shoal_expert_slots slots = {.rows = {.f32 = x->recv.row, .int8 = x->recv.row_int8},
+                                      .slot_row = x->recv.slot_row,
+                                      .slot_expert = x->recv.slot_expert,
+                                      .slot_done = x->recv.slot_done,
+                                      .n_slot = x->recv.n_slot};
     shoal_experts_forward(step->done, &model->ffn, &model->weights.shard, &model->compute,
-                          moe_layer, x->recv.row, x->recv.slot_row, x->recv.slot_expert,
-                          x->recv.n_slot);
+                          moe_layer, &slots);
     shoal__count_experts(model, moe_layer, x->recv.slot_expert, x->recv.n_slot);
     shoal__lap(model, &times->experts_us);
     SHOAL_TRY(shoal_combine(step->acc, x, model->comm, step->done));
-    if (n > 0 && s->n_ff_shared > 0)
-        model->compute.kernels->add(step->acc, step->shared, (int64_t)n * s->n_embd);
     if (n > 0)
-        shoal__add_residual(model, n);
+        add_residual(model, s->n_ff_shared > 0 ? step->shared : NULL, n);
     shoal__lap(model, &times->combine_us);
     return SHOAL_OK;
 }

@@ -35,25 +35,35 @@ static void carve_attention(shoal_step *step, shoal_arena *arena, const shoal_sp
     step->v_tile = SHOAL_TAKE(arena, n_worker * SHOAL_ATTEND_BLOCK * d_v, float);
 }
 
-void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
-                      int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
-                      int32_t n_thread, bool mtp)
+/* Rows of n_col values as integers, where they are wanted. */
+static shoal_int8_group *take_int8(shoal_arena *arena, bool fast, size_t n_row, size_t n_col)
 {
-    size_t n = (size_t)n_token_max, n_embd = (size_t)spec->n_embd, n_logit = (size_t)n_logit_max;
+    size_t n_group = (size_t)shoal_int8_groups((int32_t)n_col);
+    return SHOAL_TAKE(arena, fast ? n_row * n_group : 0, shoal_int8_group);
+}
+
+void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
+                      const shoal_step_limits *limits)
+{
+    size_t n = (size_t)limits->n_token_max, n_embd = (size_t)spec->n_embd;
+    size_t n_logit = (size_t)limits->n_logit_max;
     size_t n_ff =
         (size_t)(spec->n_ff_dense > spec->n_ff_shared ? spec->n_ff_dense : spec->n_ff_shared);
     step->x = SHOAL_TAKE(arena, n * n_embd, float);
     step->h = SHOAL_TAKE(arena, n * n_embd, float);
     step->acc = SHOAL_TAKE(arena, n * n_embd, float);
-    carve_attention(step, arena, spec, n, (size_t)n_thread);
+    step->h_int8 = take_int8(arena, limits->fast, n, n_embd);
+    carve_attention(step, arena, spec, n, (size_t)limits->n_thread);
     step->gate = SHOAL_TAKE(arena, n * n_ff, float);
     step->up = SHOAL_TAKE(arena, n * n_ff, float);
+    step->hidden_int8 = take_int8(arena, limits->fast, n, n_ff);
     step->shared = SHOAL_TAKE(arena, spec->n_ff_shared > 0 ? n * n_embd : 0, float);
     step->router_logits = SHOAL_TAKE(arena, n * (size_t)spec->router.n_expert, float);
     step->topk_expert = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, int32_t);
     step->topk_weight = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, float);
-    step->done = SHOAL_TAKE(arena, (size_t)n_slot_max * n_embd, float);
-    step->mtp_pair = SHOAL_TAKE(arena, mtp ? n * 2 * n_embd : 0, float);
+    step->done = SHOAL_TAKE(arena, (size_t)limits->n_slot_max * n_embd, float);
+    step->mtp_pair = SHOAL_TAKE(arena, limits->mtp ? n * 2 * n_embd : 0, float);
     step->logit_hidden = SHOAL_TAKE(arena, n_logit * n_embd, float);
+    step->logit_int8 = take_int8(arena, limits->fast, n_logit, n_embd);
     step->logits = SHOAL_TAKE(arena, n_logit * (size_t)spec->n_vocab, float);
 }

@@ -7,9 +7,10 @@
 #include "runtime/model/spec.h"
 
 typedef struct shoal_step {
-    float *x;   /* [n_token_max, n_embd] residual stream */
-    float *h;   /* [n_token_max, n_embd] normed */
-    float *acc; /* [n_token_max, n_embd] what a block adds */
+    float *x;                 /* [n_token_max, n_embd] residual stream */
+    float *h;                 /* [n_token_max, n_embd] normed */
+    float *acc;               /* [n_token_max, n_embd] what a block adds */
+    shoal_int8_group *h_int8; /* [n_token_max, groups of n_embd] h as integers; --math fast */
     /* Attention */
     float *cos;        /* [n_token_max, n_rot / 2] of each row's position */
     float *sin;        /* [n_token_max, n_rot / 2] */
@@ -26,9 +27,10 @@ typedef struct shoal_step {
     float *k_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_k] */
     float *v_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_v] */
     /* MLPs of this rank: dense layers and shared experts */
-    float *gate;   /* [n_token_max, max(n_ff_dense, n_ff_shared)] */
-    float *up;     /* the same */
-    float *shared; /* [n_token_max, n_embd] */
+    float *gate;                   /* [n_token_max, max(n_ff_dense, n_ff_shared)] */
+    float *up;                     /* the same */
+    shoal_int8_group *hidden_int8; /* the activations as integers; --math fast */
+    float *shared;                 /* [n_token_max, n_embd] */
     /* Router */
     float *router_logits; /* [n_token_max, n_expert] */
     int32_t *topk_expert; /* [n_token_max, top_k] */
@@ -37,16 +39,23 @@ typedef struct shoal_step {
     float *done;
     float *mtp_pair; /* [n_token_max, 2 * n_embd] MTP: embedding, hidden */
     /* Head */
-    float *logit_hidden; /* [n_logit_max, n_embd] */
-    float *logits;       /* [n_logit_max, n_vocab] */
+    float *logit_hidden;          /* [n_logit_max, n_embd] */
+    shoal_int8_group *logit_int8; /* the same as integers; --math fast */
+    float *logits;                /* [n_logit_max, n_vocab] */
 } shoal_step;
 
 #define SHOAL_QUERY_TILE 64 /* (row, head) pairs of one attention task */
 
-/* Measure or carve. On a rank without sequences n_token_max and n_logit_max are 0. */
+/* On a rank without sequences n_token_max and n_logit_max are 0. */
+typedef struct shoal_step_limits {
+    int32_t n_token_max, n_logit_max, n_slot_max, n_thread;
+    bool mtp;
+    bool fast; /* rows as integers, too */
+} shoal_step_limits;
+
+/* Measure or carve. */
 void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
-                      int32_t n_token_max, int32_t n_logit_max, int32_t n_slot_max,
-                      int32_t n_thread, bool mtp);
+                      const shoal_step_limits *limits);
 
 /* Widths of a head's query and value in the attention core. */
 int32_t shoal_step_d_k(const shoal_spec *spec);

@@ -83,8 +83,10 @@ static shoal_status exchange_once(bench *b)
     SHOAL_TRY(shoal_comm_at(b->comm, b->step, 0));
     shoal_plan_build(&b->x, b->expert, b->weight, n_token, b->owner, b->local, is_source,
                      is_target);
-    SHOAL_TRY(shoal_dispatch_begin(&b->x, b->comm, b->h, b->step, 0));
+    SHOAL_TRY(shoal_dispatch_begin(&b->x, b->comm, (shoal_rows){.f32 = b->h}, b->step, 0));
     SHOAL_TRY(shoal_dispatch_end(&b->x, b->comm, b->step, 0));
+    for (int32_t i = 0; i < b->x.recv.n_slot; i++)
+        b->x.recv.slot_done[i] = i;
     b->step++;
     return shoal_combine(b->acc, &b->x, b->comm, b->done);
 }

@@ -221,14 +221,31 @@ static void moe_prepare(moe_rank *m, const moe_world *w, int32_t layer)
                      m->is_source, m->is_target);
 }
 
-/* The experts of this rank over what arrived. */
+/* Row `row` of what arrived, as f32. */
+static void moe_received(float *x, const shoal_recv *recv, int32_t row)
+{
+    enum { N_GROUP = (MOE_EMBD - 1) / SHOAL_GROUP + 1 };
+    for (int32_t c = 0; c < MOE_EMBD; c++) {
+        if (recv->row_int8 == NULL) {
+            x[c] = recv->row[row * MOE_EMBD + c];
+            continue;
+        }
+        const shoal_int8_group *g = &recv->row_int8[row * N_GROUP + c / SHOAL_GROUP];
+        x[c] = g->scale * (float)g->q[c % SHOAL_GROUP];
+    }
+}
+
+/* The experts of this rank over what arrived; results in another order than the slots. */
 static void moe_compute(moe_rank *m, int32_t layer)
 {
-    for (int32_t i = 0; i < m->x.recv.n_slot; i++) {
-        int32_t local = m->x.recv.slot_expert[i];
+    shoal_recv *recv = &m->x.recv;
+    for (int32_t i = 0; i < recv->n_slot; i++) {
+        float x[MOE_EMBD];
+        int32_t local = recv->slot_expert[i], to = recv->n_slot - 1 - i;
         ck_assert(local >= 0 && local < m->n_owned);
-        moe_expert(m->done + i * MOE_EMBD, layer, m->owned[local],
-                   m->x.recv.row + m->x.recv.slot_row[i] * MOE_EMBD);
+        moe_received(x, recv, recv->slot_row[i]);
+        moe_expert(m->done + to * MOE_EMBD, layer, m->owned[local], x);
+        recv->slot_done[i] = to;
     }
 }
 
@@ -238,7 +255,13 @@ static shoal_status moe_layer(moe_rank *m, const moe_world *w, shoal_comm *comm,
 {
     SHOAL_TRY(shoal_comm_at(comm, step, layer));
     moe_prepare(m, w, layer);
-    SHOAL_TRY(shoal_dispatch_begin(&m->x, comm, m->h, step, layer));
+    /* Integers of the rows as the model has them, or none: then the exchange makes them. */
+    static _Thread_local shoal_int8_group group[MOE_TOKEN * ((MOE_EMBD - 1) / SHOAL_GROUP + 1)];
+    shoal_rows h = {.f32 = m->h, .int8 = layer % 2 == 0 ? group : NULL};
+    int32_t n_group = shoal_int8_groups(MOE_EMBD);
+    for (int32_t t = 0; t < m->n_token; t++)
+        w->kernels->to_groups(group + t * n_group, m->h + t * MOE_EMBD, MOE_EMBD);
+    SHOAL_TRY(shoal_dispatch_begin(&m->x, comm, h, step, layer));
     memset(m->h, 0xff, sizeof m->h); /* not needed after begin */
     SHOAL_TRY(shoal_dispatch_end(&m->x, comm, step, layer));
     moe_compute(m, layer);

@@ -104,7 +104,7 @@ static shoal_status receive(shoal_comm *comm, const message *m)
     ck_assert_int_eq(shoal_arena_open(&arena, log), SHOAL_OK);
     shoal_exchange_carve(&x, &arena, &config, &(shoal_compute){.kernels = kernels});
     shoal_plan_build(&x, NULL, NULL, 0, NULL, NULL, (bool[]){false, true}, (bool[]){true, false});
-    shoal_status status = shoal_dispatch_begin(&x, comm, NULL, STEP, LAYER);
+    shoal_status status = shoal_dispatch_begin(&x, comm, (shoal_rows){0}, STEP, LAYER);
     if (status == SHOAL_OK)
         status = shoal_dispatch_end(&x, comm, STEP, LAYER);
     if (status == SHOAL_OK)

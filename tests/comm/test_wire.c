@@ -118,6 +118,9 @@ START_TEST(test_groups)
         shoal_wire_encode(row, SHOAL_WIRE_INT8, reference(), x, n);
         shoal_wire_decode(y, SHOAL_WIRE_INT8, reference(), row, n);
         shoal_wire_decode_groups(group, row, n);
+        unsigned char again[4 * N_MAX];
+        shoal_wire_encode_groups(again, group, n);
+        ck_assert_mem_eq(again, row, shoal_wire_row_bytes(SHOAL_WIRE_INT8, n));
         for (int32_t g = 0; g * SHOAL_GROUP < n; g++) {
             int32_t sum = 0;
             for (int32_t i = 0; i < SHOAL_GROUP; i++) {
