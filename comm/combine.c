@@ -87,9 +87,6 @@ static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const floa
                                   n_bytes));
         out += n_bytes;
     }
-    int32_t first;
-    rows_home(&x->plan, rank, &first);
-    encode_results(x->combine_in + (size_t)first * x->combine_row_bytes, x, rank, done);
     return SHOAL_OK;
 }
 
@@ -128,13 +125,22 @@ static void sum_token(void *arg, int32_t t, int32_t worker)
     }
 }
 
-shoal_status shoal_combine(float *acc, shoal_exchange *x, shoal_comm *comm, const float *done)
+shoal_status shoal_combine_begin(shoal_exchange *x, shoal_comm *comm, const float *done)
+{
+    int32_t n_rank = x->config.n_rank, rank = x->config.rank, first;
+    /* Those of the layer before may still be on their way. */
+    SHOAL_TRY(shoal_comm_wait(comm, x->send_request + 2 * n_rank, n_rank, "results to be taken"));
+    SHOAL_TRY(send_results(x, comm, done));
+    rows_home(&x->plan, rank, &first);
+    encode_results(x->combine_in + (size_t)first * x->combine_row_bytes, x, rank, done);
+    return SHOAL_OK;
+}
+
+shoal_status shoal_combine_end(float *acc, shoal_exchange *x, shoal_comm *comm)
 {
     int32_t n_rank = x->config.n_rank;
-    SHOAL_TRY(send_results(x, comm, done));
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request + 2 * n_rank, n_rank, "combine rows"));
     sum_job job = {x, acc};
     shoal__exchange_rows(x, sum_token, &job, x->plan.n_token);
-    /* Dispatch messages too: only now may their memory be used again. */
-    return shoal_comm_wait(comm, x->send_request, 3 * n_rank, "rows to be taken");
+    return SHOAL_OK;
 }

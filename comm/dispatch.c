@@ -100,6 +100,8 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_row
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
     SHOAL_TRY(post_dispatch_receives(x, comm));
     SHOAL_TRY(shoal__combine_post(x, comm));
+    /* Those of the layer before have been answered, but a bare header may still be on its way. */
+    SHOAL_TRY(shoal_comm_wait(comm, x->send_request, 2 * n_rank, "rows to be taken"));
     if (!plan->is_source[rank])
         return SHOAL_OK;
     for (int32_t t = 0; t < plan->n_token; t++)

@@ -194,6 +194,11 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
     carve_outgoing(x, arena, &most);
 }
 
+shoal_status shoal_exchange_drain(shoal_exchange *x, shoal_comm *comm)
+{
+    return shoal_comm_wait(comm, x->send_request, 3 * x->config.n_rank, "rows to be taken");
+}
+
 #define ROWS_PER_TILE 16
 
 typedef struct row_job {

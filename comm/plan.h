@@ -128,13 +128,18 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_row
                                   int32_t layer);
 shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer);
 
-/* Results go home. done: [recv.n_slot, n_embd] f32, the experts' outputs in any order (the one of
- * slot i is row recv.slot_done[i]), each rounded to the wire once, also for own tokens. acc
- * [n_token, n_embd] is overwritten with exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order
+/* Results go home, in two halves too: begin encodes and sends, and done may be written again after
+ * it; end waits for the own results and adds them up. done: [recv.n_slot, n_embd] f32, the experts'
+ * outputs in any order (the one of slot i is row recv.slot_done[i]), each rounded to the wire once,
+ * also for own tokens. acc [n_token, n_embd] is overwritten with
+ *     exact:   acc = 0; acc = fma(w_j, y_j, acc) in top-k order
  *     reduced: acc = 0; acc += the row of each owning rank, in rank order; that row is
  *              0; fma(w_j, y_j, .) in top-k order over the experts there.
- * Returns when nothing of this layer step is in flight any more. Collective as dispatch. Errors:
- * as shoal_comm_wait. */
-shoal_status shoal_combine(float *acc, shoal_exchange *x, shoal_comm *comm, const float *done);
+ * Collective as dispatch. Errors: as shoal_comm_wait. */
+shoal_status shoal_combine_begin(shoal_exchange *x, shoal_comm *comm, const float *done);
+shoal_status shoal_combine_end(float *acc, shoal_exchange *x, shoal_comm *comm);
+
+/* The end of a step: all that was sent has been taken. */
+shoal_status shoal_exchange_drain(shoal_exchange *x, shoal_comm *comm);
 
 #endif

@@ -34,6 +34,7 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->weights = options->weights;
     mine->kv = options->kv;
     mine->combine = options->combine;
+    mine->overlap = options->overlap;
     mine->kernels = shoal_kernels_bits(options->kernels);
     mine->draft = options->draft;
     mine->draft_tokens = shoal_options_drafts(options).n_token;
@@ -84,6 +85,7 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         {"--weights", offsetof(shoal_agreement, weights)},
         {"--kv", offsetof(shoal_agreement, kv)},
         {"--combine", offsetof(shoal_agreement, combine)},
+        {"--overlap", offsetof(shoal_agreement, overlap)},
         {"--draft", offsetof(shoal_agreement, draft)},
         {"--kernels", offsetof(shoal_agreement, kernels)},
         {"--context", offsetof(shoal_agreement, n_context)},

@@ -26,7 +26,7 @@ typedef struct shoal_agreement {
     int32_t command;
     int32_t math, weights, kv, combine, draft;
     int32_t kernels; /* shoal_kernels_bits */
-    int32_t pad2;
+    int32_t overlap;
     int32_t n_context, n_sequence, prefill_chunk, draft_tokens;
     uint64_t placement; /* hash of the packed placement */
     unsigned char reserved[344];

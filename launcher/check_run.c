@@ -178,6 +178,7 @@ typedef struct all_ranks {
     shoal_chunk *chunk;     /* [n_sequence] */
     int32_t *token, *logit; /* [n_row_max] */
     bool *is_source;        /* [n_rank] */
+    int64_t n_row_all;      /* of all ranks in this step */
     int32_t n_row_max;
     shoal_check_rows rows; /* of a step: own, then on rank 0 of each rank */
     int64_t step;
@@ -274,6 +275,7 @@ static shoal_status forward_own(all_ranks *a, int32_t n_part, int32_t n_row)
                                     .chunk = a->chunk,
                                     .n_chunk = n_part,
                                     .is_source = a->is_source,
+                                    .n_row_all = a->n_row_all,
                                     .logit_row = a->logit,
                                     .n_logit = n_part,
                                     .capture = &capture};
@@ -368,6 +370,7 @@ static shoal_status run_steps(all_ranks *a)
         }
         if (n_total == 0)
             return SHOAL_OK;
+        a->n_row_all = n_total;
         SHOAL_TRY(shoal_session_check(s));
         int32_t n_part = plan_step(a, s->rank, &n_row);
         SHOAL_TRY(forward_own(a, n_part, n_row));

@@ -34,6 +34,7 @@ typedef enum shoal_kv_choice {
     SHOAL_KV_CHOICE_F32,
     SHOAL_KV_CHOICE_BF16
 } shoal_kv_choice;
+typedef enum shoal_overlap_choice { SHOAL_OVERLAP_AUTO, SHOAL_OVERLAP_OFF } shoal_overlap_choice;
 typedef enum shoal_transport_choice {
     SHOAL_TRANSPORT_AUTO,
     SHOAL_TRANSPORT_SELF,
@@ -71,6 +72,7 @@ typedef struct shoal_options {
     int32_t weights;   /* shoal_weights_choice */
     int32_t kv;        /* shoal_kv_choice */
     int32_t combine;   /* shoal_combine_kind */
+    int32_t overlap;   /* shoal_overlap_choice */
     int32_t n_context; /* 0: not given */
     int32_t n_sequence;
     int32_t prefill_chunk;

@@ -136,6 +136,14 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     return plan->prepare != NULL ? plan->prepare(s, plan->arg) : SHOAL_OK;
 }
 
+/* check cuts every step that can be cut, so that it sees both ways. */
+static int32_t overlap_rows(const shoal_options *o)
+{
+    if (o->overlap == SHOAL_OVERLAP_OFF)
+        return 0;
+    return o->command == SHOAL_COMMAND_CHECK ? 1 : SHOAL_OVERLAP_ROWS;
+}
+
 static shoal_status open_model(shoal_session *s, shoal_progress *progress)
 {
     const shoal_options *o = &s->options;
@@ -149,6 +157,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         .n_sequence = shoal_engine_slots(&s->engine_config, s->rank),
         .n_token_max = shoal_engine_token_max(&s->engine_config),
         .n_logit_max = shoal_engine_logit_max(&s->engine_config),
+        .overlap_rows = overlap_rows(o),
         .placement = &s->placement,
         .compute = s->compute,
         .comm = s->comm,

@@ -243,6 +243,7 @@ static shoal_status run_part(shoal_engine *e)
     shoal__result_place(e->place, e->result[e->rank], &e->limits, &e->control, e->rank);
     SHOAL_TRY(shoal__rank_step_run(&e->part, e->model, &e->control, e->place));
     e->count.n_step++;
+    e->count.n_cut_step += shoal_model_cuts(e->model, e->part.n_row_all);
     e->count.n_exchange += e->limits.n_moe_layer + shoal__control_n_draft_pass(&e->control);
     for (int32_t i = 0; i < e->control.n_chunk; i++) {
         const shoal_control_chunk *chunk = &e->control.chunk[i];

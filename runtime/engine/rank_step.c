@@ -94,11 +94,13 @@ static void read_control(shoal_rank_step *s, const shoal_control *control,
                          const shoal_chunk_result *place)
 {
     s->n_token = s->n_chunk = s->n_logit = s->n_job = 0;
+    s->n_row_all = 0;
     s->capturing = false;
     memset(s->is_source, 0, (size_t)s->limits->n_rank * sizeof(bool));
     for (int32_t i = 0; i < control->n_chunk; i++) {
         const shoal_control_chunk *chunk = &control->chunk[i];
         s->is_source[chunk->owner] = true;
+        s->n_row_all += chunk->n_row;
         if (chunk->owner != s->rank)
             continue;
         const int32_t *token = control->token + chunk->token0;
@@ -168,6 +170,7 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
         .chunk = s->chunk,
         .n_chunk = s->n_chunk,
         .is_source = s->is_source,
+        .n_row_all = s->n_row_all,
         .logit_row = s->logit_row,
         .n_logit = s->n_logit,
         .capture = s->capturing ? &s->capture : NULL,

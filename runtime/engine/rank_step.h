@@ -33,6 +33,7 @@ typedef struct shoal_rank_step {
     int32_t *token;     /* [n_token_max] */
     shoal_chunk *chunk; /* [slots of this rank] */
     bool *is_source;    /* [n_rank] */
+    int64_t n_row_all;  /* rows of all ranks */
     int32_t *logit_row; /* [n_logit_max] */
     shoal_row_job *job; /* [n_logit_max] */
     int32_t n_token, n_chunk, n_logit, n_job;

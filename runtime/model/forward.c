@@ -70,13 +70,38 @@ static void head(shoal_forward_output *out, shoal_model *model, const shoal_forw
                                       (int64_t)in->n_logit * s->n_vocab);
 }
 
+size_t shoal__captured_row(const shoal_model *model, int32_t layer)
+{
+    return (size_t)layer * (size_t)model->n_row_step + (size_t)model->row0;
+}
+
 /* Keep the residual stream of a layer, if it is asked for. */
 static void capture(float *hidden, const shoal_model *model, const shoal_forward_input *in,
                     int32_t layer)
 {
-    size_t n = (size_t)in->n_token * (size_t)model->spec->n_embd;
-    if (hidden != NULL && n > 0)
-        memcpy(hidden + (size_t)layer * n, model->step.x, n * sizeof(float));
+    size_t n_embd = (size_t)model->spec->n_embd;
+    if (hidden != NULL && in->n_token > 0)
+        memcpy(hidden + shoal__captured_row(model, layer) * n_embd, model->step.x,
+               (size_t)in->n_token * n_embd * sizeof(float));
+}
+
+shoal_status shoal__layer_begin(shoal_model *model, const shoal_forward_input *in, int32_t layer)
+{
+    SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
+    shoal__lap(model, &model->times.other_us);
+    shoal__count_layer(model, in, layer);
+    if (in->n_token > 0)
+        shoal__attention(model, in, layer);
+    if (in->capture != NULL)
+        capture(in->capture->attention_hidden, model, in, layer);
+    shoal__lap(model, &model->times.attention_us);
+    return SHOAL_OK;
+}
+
+void shoal__layer_end(shoal_model *model, const shoal_forward_input *in, int32_t layer)
+{
+    if (in->capture != NULL)
+        capture(in->capture->layer_hidden, model, in, layer);
 }
 
 /* One decoder layer: step.x in and out. moe_layer: its number among the MoE layers, if it is one.
@@ -84,39 +109,49 @@ static void capture(float *hidden, const shoal_model *model, const shoal_forward
 static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input *in, int32_t layer,
                                   int32_t moe_layer)
 {
-    shoal_phase_times *times = &model->times;
-    SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
-    shoal__lap(model, &times->other_us);
-    shoal__count_layer(model, in, layer);
-    if (in->n_token > 0)
-        shoal__attention(model, in, layer);
-    if (in->capture != NULL)
-        capture(in->capture->attention_hidden, model, in, layer);
-    shoal__lap(model, &times->attention_us);
+    SHOAL_TRY(shoal__layer_begin(model, in, layer));
     if (model->spec->is_moe[layer]) {
         SHOAL_TRY(shoal__moe(model, in, layer, moe_layer));
     } else if (in->n_token > 0) {
         shoal__dense_mlp(model, layer, in->n_token);
-        shoal__lap(model, &times->dense_us);
+        shoal__lap(model, &model->times.dense_us);
     }
-    if (in->capture != NULL)
-        capture(in->capture->layer_hidden, model, in, layer);
+    shoal__layer_end(model, in, layer);
     return model->poll_status; /* found between compute tiles */
+}
+
+/* All layers, in halves where the step is big enough. Dense layers have nothing to wait for. */
+static shoal_status layers(shoal_model *model, const shoal_forward_input *in)
+{
+    const shoal_spec *s = model->spec;
+    shoal__halves halves;
+    bool overlap = shoal__halves_begin(&halves, model, in);
+    int32_t moe_layer = 0;
+    for (int32_t layer = 0; layer < s->n_layer; layer++) {
+        if (overlap && s->is_moe[layer]) {
+            SHOAL_TRY(shoal__halves_layer(&halves, layer, moe_layer));
+        } else {
+            if (overlap)
+                SHOAL_TRY(shoal__halves_join(&halves));
+            SHOAL_TRY(decoder_layer(model, in, layer, moe_layer));
+        }
+        moe_layer += s->is_moe[layer] ? 1 : 0;
+    }
+    if (overlap)
+        SHOAL_TRY(shoal__halves_join(&halves));
+    SHOAL_TRY(shoal_exchange_drain(&model->exchange, model->comm));
+    return overlap ? shoal_exchange_drain(&model->second_exchange, model->comm) : SHOAL_OK;
 }
 
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
                            const shoal_forward_input *in)
 {
-    const shoal_spec *s = model->spec;
     shoal__lap_begin(model);
-    embed(model, in, model->step.x, s->n_embd);
+    model->row0 = 0;
+    model->n_row_step = in->n_token;
+    embed(model, in, model->step.x, model->spec->n_embd);
     rotations(model, in);
-
-    int32_t moe_layer = 0;
-    for (int32_t layer = 0; layer < s->n_layer; layer++) {
-        SHOAL_TRY(decoder_layer(model, in, layer, moe_layer));
-        moe_layer += s->is_moe[layer] ? 1 : 0;
-    }
+    SHOAL_TRY(layers(model, in));
 
     head(out, model, in, model->weights.final_norm);
     shoal__lap(model, &model->times.logits_us);
@@ -143,6 +178,7 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     }
 
     SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));
+    SHOAL_TRY(shoal_exchange_drain(&model->exchange, model->comm));
 
     head(out, model, in, w->head_norm);
     shoal__lap(model, &model->times.logits_us);

@@ -86,6 +86,12 @@ static void carve_session(shoal_model *m)
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = m->wire};
     shoal_exchange_carve(&m->exchange, &m->session_arena, &config, &m->compute);
+    if (shoal__may_overlap(m)) {
+        shoal_exchange_config half = config;
+        half.n_token_max = (config.n_token_max + 1) / 2;
+        shoal_exchange_carve(&m->second_exchange, &m->session_arena, &half, &m->compute);
+        m->half_chunk = SHOAL_TAKE(&m->session_arena, (size_t)config.n_token_max + 1, shoal_chunk);
+    }
     shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max,
                     m->config.fast);
     m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;

@@ -30,10 +30,13 @@ typedef struct shoal_model_config {
     shoal_weights_choice weights; /* --weights */
     shoal_combine_kind combine;
     shoal_kv_dtype kv_dtype;
-    int32_t n_context;                /* positions per sequence */
-    int32_t n_sequence;               /* cache slots on THIS rank; 0 on an expert-only rank */
-    int32_t n_token_max;              /* rows of one rank in one step */
-    int32_t n_logit_max;              /* rows with logits in one step */
+    int32_t n_context;   /* positions per sequence */
+    int32_t n_sequence;  /* cache slots on THIS rank; 0 on an expert-only rank */
+    int32_t n_token_max; /* rows of one rank in one step */
+    int32_t n_logit_max; /* rows with logits in one step */
+    /* Steps are worked on in two halves, of which one travels while the other computes, if each
+     * half has this many rows per expert, on average over all ranks; 0: never. */
+    int32_t overlap_rows;
     const shoal_placement *placement; /* outlives the model */
     shoal_compute compute;
     shoal_comm *comm;
@@ -101,10 +104,16 @@ typedef struct shoal_forward_input {
     const shoal_chunk *chunk; /* [n_chunk], in row order, covering all rows */
     int32_t n_chunk;
     const bool *is_source;    /* [n_rank] ranks that hold tokens in this step */
+    int64_t n_row_all;        /* rows of all ranks in this step; may be 0: not known */
     const int32_t *logit_row; /* [n_logit] rows whose logits are wanted */
     int32_t n_logit;
     const shoal_route_capture *capture; /* or NULL */
 } shoal_forward_input;
+
+#define SHOAL_OVERLAP_ROWS 16 /* shoal_model_config.overlap_rows, if nothing speaks against it */
+
+/* Whether a step of n_row_all rows over all ranks is worked on in two halves. */
+bool shoal_model_cuts(const shoal_model *model, int64_t n_row_all);
 
 /* Views into step memory, valid until the next forward. */
 typedef struct shoal_forward_output {

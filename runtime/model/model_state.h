@@ -38,8 +38,11 @@ struct shoal_model {
     int32_t *n_local_max; /* [n_rank] most experts of one layer */
     shoal_kv_cache cache;
     shoal_exchange exchange;
+    shoal_exchange second_exchange; /* of second halves; not carved where no step is cut */
+    shoal_chunk *half_chunk;        /* [n_token_max + 1] chunks of both halves */
     shoal_ffn ffn;
-    shoal_step step;
+    shoal_step step; /* its rows are rows0 .. of the n_row_step that this rank has in the step */
+    int32_t row0, n_row_step;
 
     shoal_status
         poll_status; /* what comm found between compute tiles; looked at after each layer */
@@ -85,6 +88,45 @@ shoal_rows shoal__rows_for(shoal_model *model, shoal_int8_group *y, const shoal_
 
 /* y [n_row, w->n_row] = rows * w^T as an item of shoal_op_matmul_many. */
 shoal_matmul_item shoal__product(float *y, const shoal_matrix *w, shoal_rows rows, int32_t n_row);
+
+/* The three parts of shoal__moe, between which rows travel: normed rows are routed and sent; those
+ * that have come pass the experts and go home; those that are home are added. x: the exchange of
+ * these rows. */
+shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_forward_input *in,
+                             int32_t layer, int32_t moe_layer);
+shoal_status shoal__moe_work(shoal_model *model, shoal_exchange *x, int64_t step, int32_t layer,
+                             int32_t moe_layer);
+shoal_status shoal__moe_collect(shoal_model *model, shoal_exchange *x,
+                                const shoal_forward_input *in);
+
+/* Attention of a decoder layer, with what is asked to be kept; and the same for its end. */
+shoal_status shoal__layer_begin(shoal_model *model, const shoal_forward_input *in, int32_t layer);
+void shoal__layer_end(shoal_model *model, const shoal_forward_input *in, int32_t layer);
+
+/* Where the first row that step shows is kept in a capture [layer, n_row_step]. */
+size_t shoal__captured_row(const shoal_model *model, int32_t layer);
+
+/* overlap.c: MoE layers with two halves of the rows under way. */
+typedef struct shoal__half {
+    shoal_forward_input in; /* its rows, counted from its first */
+    shoal_exchange *x;
+    int32_t row0;
+    int32_t away_layer; /* whose results are still to be collected, -1: none */
+} shoal__half;
+
+typedef struct shoal__halves {
+    shoal_model *model;
+    shoal_step whole;
+    shoal__half half[2];
+} shoal__halves;
+
+/* True if any step of this session may be cut. */
+bool shoal__may_overlap(const shoal_model *model);
+/* False if this step is not cut: a function of what all ranks know. */
+bool shoal__halves_begin(shoal__halves *halves, shoal_model *model, const shoal_forward_input *in);
+shoal_status shoal__halves_layer(shoal__halves *halves, int32_t layer, int32_t moe_layer);
+/* All rows are home, and model->step shows all of them again. */
+shoal_status shoal__halves_join(shoal__halves *halves);
 
 /* out [n_token, n_embd] = down(silu(gate(h)) * up(h)) of this rank's own weights. */
 void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, shoal_rows h,

@@ -153,11 +153,10 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
     route_job job = {.model = model, .select_bias = w->router_select_bias, .n_token = n};
     shoal_pool_run(model->compute.pool, route_tile, &job, (n + ROUTE_TILE - 1) / ROUTE_TILE);
     if (in->capture != NULL) {
-        size_t n_choice = (size_t)n * (size_t)s->router.top_k;
-        memcpy(in->capture->expert + (size_t)moe_layer * n_choice, step->topk_expert,
-               n_choice * sizeof(int32_t));
-        memcpy(in->capture->weight + (size_t)moe_layer * n_choice, step->topk_weight,
-               n_choice * sizeof(float));
+        size_t top_k = (size_t)s->router.top_k, n_choice = (size_t)n * top_k;
+        size_t at = shoal__captured_row(model, moe_layer) * top_k;
+        memcpy(in->capture->expert + at, step->topk_expert, n_choice * sizeof(int32_t));
+        memcpy(in->capture->weight + at, step->topk_weight, n_choice * sizeof(float));
     }
 }
 
@@ -188,20 +187,18 @@ static void shared_experts(shoal_model *model, int32_t layer, shoal_rows h, int3
     shoal_pool_run(model->compute.pool, gate_tile, &job, n);
 }
 
-shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
-                        int32_t moe_layer)
+shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_forward_input *in,
+                             int32_t layer, int32_t moe_layer)
 {
-    const shoal_spec *s = model->spec;
-    shoal_step *step = &model->step;
-    shoal_exchange *x = &model->exchange;
     const shoal_shard_layer *placed = &model->weights.shard.layer[moe_layer];
+    shoal_step *step = &model->step;
     shoal_phase_times *times = &model->times;
     int32_t n = in->n_token;
-
+    bool shared = model->spec->n_ff_shared > 0;
     shoal_rows h = {0};
     if (n > 0) {
-        bool shared_int8 = s->n_ff_shared > 0 &&
-                           shoal__takes_int8(model, &model->weights.layer[layer].shared.gate);
+        bool shared_int8 =
+            shared && shoal__takes_int8(model, &model->weights.layer[layer].shared.gate);
         h = norm(model, layer, shared_int8 || model->wire.dispatch == SHOAL_WIRE_INT8, n);
         route(model, in, layer, moe_layer);
     }
@@ -211,23 +208,49 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
                      model->is_target + (size_t)moe_layer * (size_t)x->config.n_rank);
     SHOAL_TRY(shoal_dispatch_begin(x, model->comm, h, in->step, layer));
     shoal__lap(model, &times->dispatch_us);
-    if (n > 0 && s->n_ff_shared > 0) /* while the rows travel */
+    if (n > 0 && shared) /* while the rows travel */
         shared_experts(model, layer, h, n);
     shoal__lap(model, &times->shared_us);
-    SHOAL_TRY(shoal_dispatch_end(x, model->comm, in->step, layer));
+    return SHOAL_OK;
+}
+
+shoal_status shoal__moe_work(shoal_model *model, shoal_exchange *x, int64_t step, int32_t layer,
+                             int32_t moe_layer)
+{
+    shoal_phase_times *times = &model->times;
+    SHOAL_TRY(shoal_dispatch_end(x, model->comm, step, layer));
     shoal__lap(model, &times->dispatch_us);
     const shoal_expert_slots slots = {.rows = {.f32 = x->recv.row, .int8 = x->recv.row_int8},
                                       .slot_row = x->recv.slot_row,
                                       .slot_expert = x->recv.slot_expert,
                                       .slot_done = x->recv.slot_done,
                                       .n_slot = x->recv.n_slot};
-    shoal_experts_forward(step->done, &model->ffn, &model->weights.shard, &model->compute,
+    shoal_experts_forward(model->step.done, &model->ffn, &model->weights.shard, &model->compute,
                           moe_layer, &slots);
     shoal__count_experts(model, moe_layer, x->recv.slot_expert, x->recv.n_slot);
     shoal__lap(model, &times->experts_us);
-    SHOAL_TRY(shoal_combine(step->acc, x, model->comm, step->done));
-    if (n > 0)
-        add_residual(model, s->n_ff_shared > 0 ? step->shared : NULL, n);
+    SHOAL_TRY(shoal_combine_begin(x, model->comm, model->step.done));
     shoal__lap(model, &times->combine_us);
     return SHOAL_OK;
+}
+
+shoal_status shoal__moe_collect(shoal_model *model, shoal_exchange *x,
+                                const shoal_forward_input *in)
+{
+    shoal_step *step = &model->step;
+    int32_t n = in->n_token;
+    SHOAL_TRY(shoal_combine_end(step->acc, x, model->comm));
+    if (n > 0)
+        add_residual(model, model->spec->n_ff_shared > 0 ? step->shared : NULL, n);
+    shoal__lap(model, &model->times.combine_us);
+    return SHOAL_OK;
+}
+
+shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                        int32_t moe_layer)
+{
+    shoal_exchange *x = &model->exchange;
+    SHOAL_TRY(shoal__moe_send(model, x, in, layer, moe_layer));
+    SHOAL_TRY(shoal__moe_work(model, x, in->step, layer, moe_layer));
+    return shoal__moe_collect(model, x, in);
 }

@@ -88,7 +88,8 @@ static shoal_status exchange_once(bench *b)
     for (int32_t i = 0; i < b->x.recv.n_slot; i++)
         b->x.recv.slot_done[i] = i;
     b->step++;
-    return shoal_combine(b->acc, &b->x, b->comm, b->done);
+    SHOAL_TRY(shoal_combine_begin(&b->x, b->comm, b->done));
+    return shoal_combine_end(b->acc, &b->x, b->comm);
 }
 
 static void ping_pong_once(const bench *b)

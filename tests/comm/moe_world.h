@@ -266,7 +266,9 @@ static shoal_status moe_layer(moe_rank *m, const moe_world *w, shoal_comm *comm,
     SHOAL_TRY(shoal_dispatch_end(&m->x, comm, step, layer));
     moe_compute(m, layer);
     memset(m->acc, 0xff, sizeof m->acc);
-    return shoal_combine(m->acc, &m->x, comm, m->done);
+    SHOAL_TRY(shoal_combine_begin(&m->x, comm, m->done));
+    memset(m->done, 0xff, (size_t)m->x.recv.n_slot * MOE_EMBD * sizeof(float)); /* nor after this */
+    return shoal_combine_end(m->acc, &m->x, comm);
 }
 
 #endif

@@ -149,22 +149,60 @@ static shoal_status exchange_body(virtual_run *run, shoal_comm *comm, shoal_tran
                        sizeof w->result[l][m->token[t]]);
         }
     }
+    if (status == SHOAL_OK)
+        status = shoal_exchange_drain(&m->x, comm);
     moe_rank_close(m);
     return status;
 }
 
+/* Two layers at once, as two halves of a step are: each has its exchange. */
+static shoal_status two_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
+{
+    (void)transport;
+    moe_world *w = run->arg;
+    moe_rank *m[2];
+    uint64_t n_bytes = 0, n_message = 0;
+    shoal_comm_counters before = *shoal_comm_count(comm);
+    for (int32_t l = 0; l < 2; l++) {
+        m[l] = moe_rank_open(w, shoal_comm_rank(comm));
+        moe_prepare(m[l], w, l);
+        SHOAL_TRY(shoal_dispatch_begin(&m[l]->x, comm, (shoal_rows){.f32 = m[l]->h}, 7, l));
+    }
+    for (int32_t l = 0; l < 2; l++) {
+        SHOAL_TRY(shoal_dispatch_end(&m[l]->x, comm, 7, l));
+        check_recv(m[l], w, l);
+        moe_compute(m[l], l);
+        SHOAL_TRY(shoal_combine_begin(&m[l]->x, comm, m[l]->done));
+        uint64_t bytes, messages;
+        expected_traffic(&bytes, &messages, m[l], w, l);
+        n_bytes += bytes;
+        n_message += messages;
+    }
+    for (int32_t l = 0; l < 2; l++) {
+        SHOAL_TRY(shoal_combine_end(m[l]->acc, &m[l]->x, comm));
+        SHOAL_TRY(shoal_exchange_drain(&m[l]->x, comm));
+        for (int32_t t = 0; t < m[l]->n_token; t++)
+            memcpy(w->result[l][m[l]->token[t]], m[l]->acc + t * MOE_EMBD,
+                   sizeof w->result[l][m[l]->token[t]]);
+        moe_rank_close(m[l]);
+    }
+    ck_assert_uint_eq(shoal_comm_count(comm)->sent_bytes - before.sent_bytes, n_bytes);
+    ck_assert_uint_eq(shoal_comm_count(comm)->sent_messages - before.sent_messages, n_message);
+    return SHOAL_OK;
+}
+
 /* Runs the world and compares every token with the dense answer, to the bit. */
-static void check_world(moe_world *w)
+static void check_layers(moe_world *w, virtual_body *body, int32_t n_layer)
 {
     virtual_run run;
     memset(w->result, 0xff, sizeof w->result);
-    virtual_begin(&run, w->n_rank, exchange_body);
+    virtual_begin(&run, w->n_rank, body);
     run.arg = w;
     virtual_go(&run);
     for (int32_t r = 0; r < w->n_rank; r++)
         ck_assert_msg(run.status[r] == SHOAL_OK, "rank %d: %s", (int)r, run.log[r]);
     virtual_end(&run);
-    for (int32_t l = 0; l < MOE_LAYER; l++) {
+    for (int32_t l = 0; l < n_layer; l++) {
         for (int32_t g = 0; g < w->n_token; g++) {
             float want[MOE_EMBD];
             moe_oracle(want, w, l, g);
@@ -173,6 +211,11 @@ static void check_world(moe_world *w)
                           (int)g, (double)w->result[l][g][0], (double)want[0]);
         }
     }
+}
+
+static void check_world(moe_world *w)
+{
+    check_layers(w, exchange_body, MOE_LAYER);
 }
 
 static const shoal_wire wires[] = {{SHOAL_WIRE_F32, SHOAL_WIRE_F32, SHOAL_COMBINE_EXACT},
@@ -195,6 +238,20 @@ START_TEST(test_exact_is_dense_to_the_bit)
                 ck_assert_mem_eq(w.result, one.result, sizeof w.result);
             }
         }
+    }
+}
+END_TEST
+
+START_TEST(test_two_in_flight)
+{
+    static moe_world w;
+    for (size_t e = 0; e < 3; e++) {
+        w = even_world(3);
+        w.wire = wires[e];
+        check_layers(&w, two_body, 2);
+        w.n_source = 1; /* with an overflow, which follows in a message of its own */
+        w.slot_bytes = 236;
+        check_layers(&w, two_body, 2);
     }
 }
 END_TEST
@@ -351,6 +408,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, test_exact_is_dense_to_the_bit);
     SHOAL_TEST(suite, test_threads);
+    SHOAL_TEST(suite, test_two_in_flight);
     SHOAL_TEST(suite, test_reduced_is_close);
     SHOAL_TEST(suite, test_sources_without_experts_and_experts_without_sources);
     SHOAL_TEST(suite, test_more_ranks_than_experts);

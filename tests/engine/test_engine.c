@@ -118,19 +118,24 @@ typedef struct variation {
     int32_t n_rank, n_sequence, prefill_chunk, n_thread;
     const char *kernels;
     double expert_weight[5], sequence_weight[5];
+    int32_t overlap_rows; /* 1: every step that can be cut is worked on in halves */
 } variation;
 
 static const variation variations[] = {
-    {"one by one", 1, 1, 64, 1, "auto", {1}, {1}},
-    {"all at once", 1, 9, 64, 1, "auto", {1}, {1}},
-    {"chunks of 1", 1, 4, 1, 1, "auto", {1}, {1}},
-    {"reference kernels", 1, 9, 7, 1, "reference", {1}, {1}},
-    {"three threads", 2, 6, 13, 3, "auto", {1, 1}, {1, 1}},
-    {"three ranks", 3, 5, 7, 1, "auto", {1, 1, 1}, {1, 1, 1}},
-    {"five unequal ranks", 5, 20, 100, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}},
-    {"expert-only ranks", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}},
-    {"rank 0 without sequences", 3, 4, 16, 1, "auto", {1, 1, 1}, {0, 1, 1}},
-    {"rank 0 without anything", 3, 4, 16, 1, "auto", {0, 1, 1}, {0, 1, 1}},
+    {"one by one", 1, 1, 64, 1, "auto", {1}, {1}, 0},
+    {"all at once", 1, 9, 64, 1, "auto", {1}, {1}, 0},
+    {"chunks of 1", 1, 4, 1, 1, "auto", {1}, {1}, 0},
+    {"reference kernels", 1, 9, 7, 1, "reference", {1}, {1}, 0},
+    {"three threads", 2, 6, 13, 3, "auto", {1, 1}, {1, 1}, 0},
+    {"halves", 2, 6, 13, 1, "auto", {1, 1}, {1, 1}, 1},
+    {"halves with threads", 3, 9, 64, 2, "auto", {1, 1, 1}, {1, 1, 1}, 1},
+    {"three ranks", 3, 5, 7, 1, "auto", {1, 1, 1}, {1, 1, 1}, 0},
+    {"five unequal ranks", 5, 20, 100, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}, 0},
+    {"five unequal ranks in halves", 5, 20, 40, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}, 1},
+    {"expert-only ranks", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}, 0},
+    {"expert-only ranks in halves", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}, 1},
+    {"rank 0 without sequences", 3, 4, 16, 1, "auto", {1, 1, 1}, {0, 1, 1}, 0},
+    {"rank 0 without anything", 3, 4, 16, 1, "auto", {0, 1, 1}, {0, 1, 1}, 1},
 };
 
 enum { N_VARIATION = sizeof(variations) / sizeof(variations[0]) };
@@ -146,6 +151,7 @@ static shoal_sim_engine_config make_config(const char *model, const variation *v
     config.sequence_weight = v->sequence_weight;
     config.want_rows = true;
     config.fast = fast;
+    config.overlap_rows = v->overlap_rows;
     return config;
 }
 
@@ -166,8 +172,12 @@ START_TEST(same_bits)
         if (v > 0)
             check_same_bits(first, answer, variations[v].what);
         close_answers(answer, N_REQUEST);
-        for (int32_t r = 0; r < config.n_rank; r++)
-            ck_assert_int_eq(result.count[r].n_prompt_row > 0, config.sequence_weight[r] > 0.0);
+        for (int32_t r = 0; r < config.n_rank; r++) {
+            const shoal_engine_counters *count = &result.count[r];
+            ck_assert_int_eq(count->n_prompt_row > 0, config.sequence_weight[r] > 0.0);
+            ck_assert_int_eq(count->n_cut_step > 0, config.overlap_rows > 0);
+            ck_assert_int_lt(count->n_cut_step, count->n_step); /* decoding has few rows */
+        }
     }
     ck_assert_int_eq(first[0].n_token, 5);
     ck_assert_int_eq(first[2].n_row, 17);

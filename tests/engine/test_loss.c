@@ -14,7 +14,8 @@ static const int32_t layers[] = {-1, 0, 2};
 /* Rank 0 schedules and holds sequences, 1 and 3 hold sequences, 2 holds experts only. */
 static const double sequence_weight[N_RANK] = {1, 1, 0, 1};
 
-static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault)
+/* in_halves: the steps of the prompts are worked on in two halves. */
+static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault, bool in_halves)
 {
     static int32_t prompt[N_SEQUENCE][20];
     shoal_sequence_request request[N_SEQUENCE];
@@ -28,6 +29,7 @@ static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault)
     config.sequence_weight = sequence_weight;
     config.n_sequence = N_SEQUENCE;
     config.fault = fault;
+    config.overlap_rows = in_halves;
     shoal_answer answer[N_SEQUENCE] = {{0}};
     shoal_answer_all all = {.request = request, .answer = answer, .n = N_SEQUENCE};
     ck_assert_int_eq(shoal_sim_engine_run(result, &config, shoal_answer_all_run, &all), SHOAL_OK);
@@ -39,10 +41,13 @@ START_TEST(the_lost_rank_is_named)
 {
     const shoal_fault_kind kind = kinds[_i / N_RANK];
     const int32_t lost = _i % N_RANK;
-    for (size_t l = 0; l < sizeof(layers) / sizeof(layers[0]); l++) {
-        const shoal_fault fault = {.kind = kind, .rank = lost, .step = 4, .layer = layers[l]};
+    for (size_t l = 0; l < 2 * sizeof(layers) / sizeof(layers[0]); l++) {
+        const bool in_halves = l % 2 == 1; /* then in step 0, which is one of prompts */
+        const int32_t layer = layers[l / 2];
+        const shoal_fault fault = {
+            .kind = kind, .rank = lost, .step = in_halves ? 0 : 4, .layer = layer};
         shoal_sim_engine_result result;
-        run_with_fault(&result, fault);
+        run_with_fault(&result, fault, in_halves);
         char name[32];
         (void)snprintf(name, sizeof(name), "rank %d", lost);
         for (int32_t r = 0; r < N_RANK; r++) {
@@ -51,8 +56,8 @@ START_TEST(the_lost_rank_is_named)
                 continue;
             }
             ck_assert_msg(result.status[r] == SHOAL_PEER_LOST,
-                          "rank %d lost in layer %d: rank %d ended with: %s: %s", lost, layers[l],
-                          r, shoal_status_text(result.status[r]), result.error[r]);
+                          "rank %d lost in layer %d: rank %d ended with: %s: %s", lost, layer, r,
+                          shoal_status_text(result.status[r]), result.error[r]);
             ck_assert_msg(strstr(result.error[r], name) != NULL, "rank %d lost, rank %d says: %s",
                           lost, r, result.error[r]);
             ck_assert_int_le(result.count[r].n_step, 5);
@@ -65,8 +70,9 @@ END_TEST
 START_TEST(nobody_is_lost)
 {
     shoal_sim_engine_result result;
-    run_with_fault(&result, (shoal_fault){.kind = SHOAL_FAULT_NONE});
+    run_with_fault(&result, (shoal_fault){.kind = SHOAL_FAULT_NONE}, true);
     for (int32_t r = 0; r < N_RANK; r++) {
+        ck_assert_int_gt(result.count[r].n_cut_step, 0);
         ck_assert_int_eq(result.status[r], SHOAL_OK);
         ck_assert_str_eq(result.error[r], "");
     }

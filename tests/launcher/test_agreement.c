@@ -89,6 +89,9 @@ START_TEST(other_options_are_bad_usage)
     all[3].combine = 1;
     expect(SHOAL_USAGE, "--combine");
     begin();
+    all[3].overlap = 1;
+    expect(SHOAL_USAGE, "--overlap");
+    begin();
     all[2].kernels = 1;
     expect(SHOAL_USAGE, "--kernels differs from rank 0's");
     begin();

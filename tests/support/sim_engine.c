@@ -42,6 +42,7 @@ static shoal_status open_model(rank_world *w, const shoal_sim_engine_config *con
         .n_sequence = shoal_engine_slots(engine_config, shoal_comm_rank(w->comm)),
         .n_token_max = shoal_engine_token_max(engine_config),
         .n_logit_max = shoal_engine_logit_max(engine_config),
+        .overlap_rows = config->overlap_rows,
         .placement = &w->placement,
         .compute = w->compute,
         .comm = w->comm,
