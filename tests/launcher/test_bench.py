@@ -37,7 +37,9 @@ class Bench(ShoalTest):
                 # `other` is what the named phases leave of a step: time that two of them had counted would make it negative
                 self.assertGreaterEqual(min(phases.values()), 0, phases)
                 self.assertAlmostEqual(sum(phases.values()), rank["step_us"], delta=0.05 * rank["step_us"])
-                self.assertAlmostEqual(rank["step_us"] + rank["idle_us"], part["time_us"], delta=0.05 * part["time_us"])
+                # another rank may still be in its last step when rank 0 has what it wants
+                self.assertGreaterEqual(rank["step_us"] + rank["idle_us"], part["time_us"])
+            self.assertEqual(part["ranks"][0]["step_us"] + part["ranks"][0]["idle_us"], part["time_us"])
         decode = case["decode"]
         self.assertEqual(sum(rank["multiply_adds"] for rank in decode["ranks"]), decode["tokens"] * MULTIPLY_ADDS)
         self.assertEqual(sum(rank["expert_slots"] for rank in decode["ranks"]), decode["tokens"] * TOP_K * N_MOE_LAYER)
