@@ -16,6 +16,7 @@ typedef struct description {
     shoal_weight_bytes bytes;
     shoal_storage_config storage;
     bool expected;   /* bytes are what config.json announces: there are no weights */
+    bool converted;  /* bytes are what --weights makes of them in memory */
     int32_t *n_rank; /* [n_count] rank counts that are asked for */
     int32_t n_count;
     shoal_json *ranks; /* [{ranks, bytes_per_rank, ...}], one for each */
@@ -110,7 +111,8 @@ static shoal_json *description_json(description *d)
     set_int(o, "parameters_mtp", d->count.mtp);
     set_int(o, "parameters_per_expert", d->count.one_expert);
     set_text(o, "storage", storage_text(d));
-    set_text(o, "bytes_from", d->expected ? "config" : "files");
+    set_text(o, "bytes_from", d->converted ? "memory" : d->expected ? "config" : "files");
+    set_text(o, "weights", shoal_weights_text(d->storage.choice));
     set_int(o, "bytes_total", (int64_t)d->bytes.total);
     set_int(o, "bytes_per_expert", (int64_t)d->bytes.one_expert);
     shoal_json_set(o, "classes", classes_json(d));
@@ -167,7 +169,11 @@ static void print_description(const description *d)
     printf("kv cache         %s per token in f32, %s in bf16\n",
            shoal_bytes_text(a, (uint64_t)kv_values_per_token(spec) * 4),
            shoal_bytes_text(b, (uint64_t)kv_values_per_token(spec) * 2));
-    if (d->expected)
+    if (d->converted)
+        printf("weights          %s in memory with --weights %s (stored as %s)\n",
+               shoal_bytes_text(a, d->bytes.total), shoal_weights_text(d->storage.choice),
+               storage_text(d));
+    else if (d->expected)
         printf("weights          %s as config.json announces them (%s)\n",
                shoal_bytes_text(a, d->bytes.total), storage_text(d));
     else
@@ -232,9 +238,11 @@ static shoal_status describe(description *d, const shoal_options *options, shoal
     SHOAL_TRY(shoal_options_ranks(&d->n_rank, &d->n_count, options->ranks, log));
     d->count = shoal_spec_count(d->spec);
     d->storage = shoal_storage_of(shoal_checkpoint_config(d->checkpoint));
+    d->storage.choice = (shoal_weights_choice)options->weights;
     d->expected = shoal_checkpoint_n_tensor(d->checkpoint) == 0;
-    d->bytes = d->expected ? shoal_weight_bytes_expected(d->spec, &d->storage)
-                           : shoal_weight_bytes_of(d->checkpoint, d->spec);
+    d->converted = d->storage.choice != SHOAL_WEIGHTS_NATIVE;
+    d->bytes = d->expected || d->converted ? shoal_weight_bytes_expected(d->spec, &d->storage)
+                                           : shoal_weight_bytes_of(d->checkpoint, d->spec);
     d->ranks = shoal_json_new_array();
     for (int32_t i = 0; i < d->n_count; i++) {
         shoal_json *entry;

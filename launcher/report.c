@@ -76,6 +76,20 @@ static void log_memory(const shoal_session *s, const memory_table *table, int32_
         shoal_bytes_text(t[7], memory_total(table)));
 }
 
+/* What the numbers will be made with. */
+static void log_choices(const shoal_session *s)
+{
+    const shoal_wire *wire = shoal_model_wire(s->model);
+    shoal_log_info(
+        s->log,
+        "kernels %s with %d threads, math %s, weights %s, kv cache %s, rows travel as "
+        "%s and return as %s (%s)",
+        s->compute.kernels->name, (int)shoal_pool_n_thread(s->compute.pool),
+        s->model_config.fast ? "fast" : "f32", shoal_weights_text(s->model_config.weights),
+        s->model_config.kv_dtype == SHOAL_KV_F32 ? "f32" : "bf16", shoal_wire_text(wire->dispatch),
+        shoal_wire_text(wire->combine), wire->kind == SHOAL_COMBINE_EXACT ? "exact" : "reduced");
+}
+
 shoal_status shoal_report_memory(const shoal_session *s)
 {
     enum { EACH_RANK_MAX = 16 }; /* beyond, only the fullest is named */
@@ -89,6 +103,7 @@ shoal_status shoal_report_memory(const shoal_session *s)
     }
     shoal_status status = shoal_comm_gather(s->comm, all, &mine, sizeof mine, 0);
     if (status == SHOAL_OK && all != NULL) {
+        log_choices(s);
         int32_t fullest = 0;
         uint64_t sum_bytes = 0;
         for (int32_t r = 0; r < s->n_rank; r++) {

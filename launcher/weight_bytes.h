@@ -4,6 +4,7 @@
 #define SHOAL_LAUNCHER_WEIGHT_BYTES_H
 
 #include "experts/placement.h"
+#include "runtime/checkpoint/load.h"
 #include "runtime/model/spec.h"
 
 /* X(name): in the order of shoal_parameter_count. */
@@ -34,14 +35,16 @@ typedef enum shoal_storage {
 } shoal_storage;
 typedef struct shoal_storage_config {
     shoal_storage storage;
-    shoal_dtype dtype; /* of what is not quantised */
+    shoal_dtype dtype;           /* of what is not quantised */
+    shoal_weights_choice choice; /* what it becomes in memory (--weights) */
 } shoal_storage_config;
 shoal_storage_config shoal_storage_of(const shoal_json *config);
 
-/* What the weights will take, when there is only a config.json: elements of the announced dtype;
- * FP8: matrices of attention and MLPs a byte per element and an f32 scale per block of 128 x 128;
- * MXFP4: matrices of routed experts 4.25 bits per element. MTP layers count as `other`, with the
- * copies of embedding and head that their files hold. */
+/* What the weights will take in memory, or as files when there is only a config.json: elements of
+ * the announced dtype; FP8: matrices of attention and MLPs a byte per element and an f32 scale per
+ * block of 128 x 128; MXFP4: matrices of routed experts 4.25 bits per element. MTP layers count as
+ * `other`, with the copies of embedding and head that their files hold. With a choice the matrices
+ * of attention, MLPs and head are what it makes of them, a tied head included. */
 shoal_weight_bytes shoal_weight_bytes_expected(const shoal_spec *spec,
                                                const shoal_storage_config *storage);
 

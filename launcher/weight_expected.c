@@ -27,9 +27,26 @@ shoal_storage_config shoal_storage_of(const shoal_json *config)
     return s;
 }
 
+/* True if --weights makes it something else than what is stored (checkpoint/load.h). */
+static bool converted(shoal_format *format, const shoal_weight_shape *shape,
+                      const shoal_storage_config *storage)
+{
+    static const shoal_format of_choice[] = {[SHOAL_WEIGHTS_BF16] = SHOAL_FORMAT_BF16,
+                                             [SHOAL_WEIGHTS_Q8] = SHOAL_FORMAT_Q8,
+                                             [SHOAL_WEIGHTS_Q4] = SHOAL_FORMAT_Q4};
+    bool head = shape->weight_class == SHOAL_WEIGHT_LM_HEAD;
+    bool mxfp4 = storage->storage == SHOAL_STORED_MXFP4 && shape->linear && shape->of_expert;
+    *format = of_choice[storage->choice];
+    return storage->choice != SHOAL_WEIGHTS_NATIVE && (shape->linear || head) && !shape->absorbed &&
+           !(mxfp4 && storage->choice != SHOAL_WEIGHTS_BF16);
+}
+
 static uint64_t matrix_bytes(const shoal_weight_shape *shape, const shoal_storage_config *storage)
 {
     uint64_t n_row = (uint64_t)shape->n_row, n_col = (uint64_t)shape->n_col;
+    shoal_format format;
+    if (converted(&format, shape, storage))
+        return shoal_matrix_data_bytes(format, (int32_t)shape->n_row, (int32_t)shape->n_col);
     if (storage->storage == SHOAL_STORED_FP8 && shape->linear)
         return n_row * n_col + sizeof(float) * ((n_row + 127) / 128) * ((n_col + 127) / 128);
     if (storage->storage == SHOAL_STORED_MXFP4 && shape->linear && shape->of_expert)
@@ -58,6 +75,12 @@ shoal_weight_bytes shoal_weight_bytes_expected(const shoal_spec *spec,
         uint64_t n_bytes = matrix_bytes(&shape[i], storage) * (uint64_t)shape[i].count;
         *of_class[shape[i].weight_class] += n_bytes;
         bytes.total += n_bytes;
+    }
+    if (spec->tied_embeddings && storage->choice != SHOAL_WEIGHTS_NATIVE) {
+        const shoal_weight_shape head = {
+            .weight_class = SHOAL_WEIGHT_LM_HEAD, .n_row = spec->n_vocab, .n_col = spec->n_embd};
+        bytes.lm_head = matrix_bytes(&head, storage);
+        bytes.total += bytes.lm_head;
     }
     uint64_t copies = (uint64_t)spec->n_mtp_layer * (bytes.embed + bytes.lm_head);
     bytes.other += copies;

@@ -5,6 +5,12 @@
 
 #include <stdlib.h>
 
+const char *shoal_weights_text(shoal_weights_choice weights)
+{
+    static const char *const text[] = {"native", "bf16", "q8", "q4"};
+    return text[weights];
+}
+
 shoal_weight_ref shoal_weight_ref_of(const char *name)
 {
     return (shoal_weight_ref){.name = name, .slice = -1, .row_step = 1};

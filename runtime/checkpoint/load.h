@@ -27,6 +27,8 @@ typedef enum shoal_weights_choice {
     SHOAL_WEIGHTS_Q4
 } shoal_weights_choice;
 
+const char *shoal_weights_text(shoal_weights_choice weights); /* "native", "bf16", "q8", "q4" */
+
 /* Where a matrix [n_row, n_col] (or a vector [n_row]) lies. The stored matrix has n_stored_row rows
  * and is the tensor itself, or one of n_slice in it; rows row0, row0 + row_step, ... of it are
  * rows 0, 1, ... of the weight. So a half of a fused tensor has row0 = half * n_row and

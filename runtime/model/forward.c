@@ -173,8 +173,10 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
                           w->embed_norm, in->n_token, s->n_embd, s->norm_eps);
         shoal_op_rms_norm(&model->compute, step->mtp_pair + n_embd, 2 * n_embd, hidden, n_embd,
                           w->hidden_norm, in->n_token, s->n_embd, s->norm_eps);
-        shoal_op_matmul(&model->compute, step->x, n_embd, &w->project, step->mtp_pair, 2 * n_embd,
-                        in->n_token);
+        const shoal_rows pair =
+            shoal__rows_for(model, step->mtp_int8, &w->project, step->mtp_pair, in->n_token);
+        const shoal_matmul_item project = shoal__product(step->x, &w->project, pair, in->n_token);
+        shoal_op_matmul_many(&model->compute, &project, 1);
     }
 
     SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));

@@ -176,6 +176,7 @@ typedef enum shoal_weight_class {
 typedef struct shoal_weight_shape {
     shoal_weight_class weight_class;
     bool linear;    /* a matrix that FP8 checkpoints quantise */
+    bool absorbed;  /* MLA's kv_b, which --weights does not change */
     bool of_expert; /* of routed experts, also in MTP layers */
     bool f32;       /* stored in f32 whatever the rest is: e_score_correction_bias */
     int64_t n_row, n_col;

@@ -53,6 +53,8 @@ static void add_mla(shape_list *list, const shoal_spec *spec, int64_t n_layer)
     add(list, SHOAL_WEIGHT_ATTENTION, true, kv + a->rope.n_rot, n_embd, n_layer);
     add(list, SHOAL_WEIGHT_ATTENTION, true, (int64_t)a->n_head * (a->nope_dim + a->v_dim), kv,
         n_layer);
+    if (n_layer > 0)
+        list->shape[list->n - 1].absorbed = true;
     add(list, SHOAL_WEIGHT_ATTENTION, true, n_embd, (int64_t)a->n_head * a->v_dim, n_layer);
     add(list, SHOAL_WEIGHT_NORMS, false, kv, 1, n_layer);
 }

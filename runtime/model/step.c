@@ -63,6 +63,7 @@ void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *sp
     step->topk_weight = SHOAL_TAKE(arena, n * (size_t)spec->router.top_k, float);
     step->done = SHOAL_TAKE(arena, (size_t)limits->n_slot_max * n_embd, float);
     step->mtp_pair = SHOAL_TAKE(arena, limits->mtp ? n * 2 * n_embd : 0, float);
+    step->mtp_int8 = take_int8(arena, limits->mtp && limits->fast, n, 2 * n_embd);
     step->logit_hidden = SHOAL_TAKE(arena, n_logit * n_embd, float);
     step->logit_int8 = take_int8(arena, limits->fast, n_logit, n_embd);
     step->logits = SHOAL_TAKE(arena, n_logit * (size_t)spec->n_vocab, float);

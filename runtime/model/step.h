@@ -37,7 +37,8 @@ typedef struct shoal_step {
     float *topk_weight;   /* [n_token_max, top_k] */
     /* Experts: results of all rows that came to this rank, [n_slot_max, n_embd] */
     float *done;
-    float *mtp_pair; /* [n_token_max, 2 * n_embd] MTP: embedding, hidden */
+    float *mtp_pair;            /* [n_token_max, 2 * n_embd] MTP: embedding, hidden */
+    shoal_int8_group *mtp_int8; /* the same as integers; --math fast */
     /* Head */
     float *logit_hidden;          /* [n_logit_max, n_embd] */
     shoal_int8_group *logit_int8; /* the same as integers; --math fast */

@@ -36,6 +36,22 @@ class Inspect(ShoalTest):
         header = read_safetensors(os.path.join(DEMO, "model.safetensors"))
         self.assertEqual(d["n_tensor"], len(header))
 
+    def test_weights(self):
+        """What --weights makes of the files: matrices of attention, experts and head, whole groups of 32 in bands of 16 rows."""
+        native = self.expect(shoal("inspect", golden("qwen3_moe"), "--json"), OK).json
+        for weights, group in (("bf16", 2 * 512), ("q8", 544), ("q4", 288)):
+            d = self.expect(shoal("inspect", golden("qwen3_moe"), "--weights", weights, "--json"), OK).json
+            self.assertEqual((d["weights"], d["bytes_from"]), (weights, "memory"))
+            self.assertEqual(d["bytes_per_expert"], 3 * 32 * 64 // 512 * group)
+            bytes_ = d["classes"]["bytes"]
+            self.assertEqual(bytes_["lm_head"], 256 * 64 // 512 * group)
+            for name in ("embed", "router", "norms"):
+                self.assertEqual(bytes_[name], native["classes"]["bytes"][name])
+            self.assertEqual(sum(bytes_.values()), d["bytes_total"])
+        kept = self.expect(shoal("inspect", golden("gpt_oss-mxfp4"), "--weights", "q8", "--json"), OK).json
+        as_stored = self.expect(shoal("inspect", golden("gpt_oss-mxfp4"), "--json"), OK).json
+        self.assertEqual(kept["bytes_per_expert"], as_stored["bytes_per_expert"])
+
     def test_shards_are_the_same_model(self):
         one = self.expect(shoal("inspect", golden("qwen3_moe"), "--json"), OK).json
         many = self.expect(shoal("inspect", golden("qwen3_moe-sharded"), "--json"), OK).json
