@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One piece: rows [row, row + n_row) of w, a tile for each band. */
 typedef struct pack_job {
@@ -50,6 +51,25 @@ static bool scales_are_good(const unsigned char *blocks, size_t n_group)
     return good;
 }
 
+/* The first of n rows of F8_E4M3 with a code of NaN, all ones but for the sign, which kernels take
+ * for numbers (matrix.h); n if there is none. */
+static int32_t find_nan_row(const unsigned char *stored, int32_t n, size_t row_bytes)
+{
+    const uint64_t ones = 0x0101010101010101u;
+    for (int32_t i = 0; i < n; i++, stored += row_bytes) {
+        uint64_t found = 0;
+        for (size_t c = 0; c < row_bytes; c += sizeof found) {
+            uint64_t codes = 0;
+            size_t rest = row_bytes - c;
+            memcpy(&codes, stored + c, rest < sizeof codes ? rest : sizeof codes);
+            found |= (codes & 0x7f * ones) + ones;
+        }
+        if ((found & 0x80 * ones) != 0)
+            return i;
+    }
+    return n;
+}
+
 static void pack_band(pack_job *job, int32_t row, int32_t n, unsigned char *scratch)
 {
     const shoal__rows *rows = job->rows;
@@ -73,7 +93,12 @@ static void pack_band(pack_job *job, int32_t row, int32_t n, unsigned char *scra
     } else if (shoal_format_is_quantised(s->format)) {
         shoal_matrix_pack_blocks(job->w, row, n, stored);
     } else {
-        shoal_matrix_pack(job->w, row, n, stored);
+        bool fp8 = s->format == SHOAL_FORMAT_FP8_BLOCK;
+        int32_t bad = fp8 ? find_nan_row(stored, n, rows->row_bytes) : n;
+        if (bad < n)
+            note_bad(job, row + bad);
+        else
+            shoal_matrix_pack(job->w, row, n, stored);
     }
 }
 
@@ -95,6 +120,11 @@ static shoal_status fail_row(const pack_job *job, int32_t row)
                           "%s: tensor %s: a scale of row %d or the %d rows behind it is 255 (not a "
                           "number), wanted 0 to 254",
                           file, s->tensor->name, row, SHOAL_BAND - 1);
+    if (job->w->format == SHOAL_FORMAT_FP8_BLOCK)
+        return shoal_fail(loader->log, SHOAL_BAD_DATA,
+                          "%s: tensor %s: row %d has an element that is not a number (code 0x7f or "
+                          "0xff), wanted weights",
+                          file, s->tensor->name, row);
     return shoal_fail(loader->log, SHOAL_BAD_DATA,
                       "%s: tensor %s: row %d has a value that is not a finite number or too large "
                       "for a scale in f16; --weights native or bf16 do not quantise it to %s",

@@ -15,7 +15,7 @@
 
 /* Of this file format and of all that is packed into it: raise it when either changes, so that what
  * older builds wrote is packed anew (tests/checkpoint/test_pack_layout.c notices other bytes). */
-#define SHOAL_PACK_VERSION 1
+#define SHOAL_PACK_VERSION 2
 
 /* A weight: a packed matrix, or with n_col 0 a vector of n_row f32 at matrix.data. */
 typedef struct shoal_pack_part {

@@ -47,7 +47,8 @@ size_t shoal_matrix_data_bytes(shoal_format format, int32_t n_row, int32_t n_col
     size_t n_band = ceil_div(n_row, SHOAL_BAND);
     if (shoal_format_is_quantised(format))
         return n_band * ceil_div(n_col, SHOAL_GROUP) * group_bytes(format);
-    return n_band * SHOAL_BAND * (size_t)n_col * format_info[format].elem_bytes;
+    size_t padding = format == SHOAL_FORMAT_FP8_BLOCK ? (size_t)n_col % 2 : 0;
+    return n_band * SHOAL_BAND * ((size_t)n_col + padding) * format_info[format].elem_bytes;
 }
 
 size_t shoal_matrix_scale_bytes(shoal_format format, int32_t n_row, int32_t n_col)
@@ -103,15 +104,17 @@ float shoal_matrix_at(const shoal_matrix *w, int32_t row, int32_t col)
     if (shoal_format_is_quantised(w->format))
         return quantised_at(w, row, col);
     size_t n_col = (size_t)w->n_col;
-    size_t i = ((size_t)(row / SHOAL_BAND) * n_col + (size_t)col) * SHOAL_BAND +
-               (size_t)(row % SHOAL_BAND);
+    size_t band = (size_t)(row / SHOAL_BAND), lane = (size_t)(row % SHOAL_BAND);
+    size_t i = (band * n_col + (size_t)col) * SHOAL_BAND + lane;
     if (w->format == SHOAL_FORMAT_F32)
         return ((const float *)w->data)[i];
     if (w->format == SHOAL_FORMAT_F16)
         return shoal_f16_to_f32(((const uint16_t *)w->data)[i]);
     if (w->format == SHOAL_FORMAT_BF16)
         return shoal_bf16_to_f32(((const uint16_t *)w->data)[i]);
+    size_t pair = band * ceil_div(w->n_col, 2) + (size_t)col / 2;
     size_t block = (size_t)(row / SHOAL_FP8_BLOCK) * ceil_div(w->n_col, SHOAL_FP8_BLOCK) +
                    (size_t)(col / SHOAL_FP8_BLOCK);
-    return shoal_e4m3_to_f32(((const uint8_t *)w->data)[i]) * w->scale[block];
+    uint8_t code = ((const uint8_t *)w->data)[(pair * SHOAL_BAND + lane) * 2 + (size_t)col % 2];
+    return shoal_e4m3_to_f32(code) * w->scale[block];
 }

@@ -4,9 +4,11 @@
  * accumulates over the columns in order, in f32, with fma (rule 1). Nothing in this layout depends
  * on an ISA.
  *
- * FP8_BLOCK: e4m3 bytes and f32 scales [ceil(n_row/128), ceil(n_col/128)] row-major; w = e4m3 *
- * scale. Its sum is grouped: each 128 columns are accumulated on their own, then acc = fma(scale,
- * group, acc).
+ * FP8_BLOCK: e4m3 bytes, interleaved by pairs of columns: byte (c / 2) * 32 + r * 2 + c % 2 of a
+ * band, an odd last column with a zero beside it. w = e4m3 * scale with f32 scales
+ * [ceil(n_row/128), ceil(n_col/128)] row-major. The sum is grouped: each 128 columns are
+ * accumulated on their own with e4m3 / 256, then acc = fma(256 * scale, group, acc). The codes
+ * 0x7f and 0xff (NaN), which the caller refuses beforehand, count as numbers.
  *
  * The quantised formats Q8, Q4 and MXFP4 (shoal_format_is_quantised) have groups of 32 columns with
  * a scale per row and group. A band is then ceil(n_col / 32) groups in order, each: the scales of

@@ -6,24 +6,38 @@
 #include <math.h>
 #include <string.h>
 
-/* One band: dst [n_col, 16] from up to 16 rows of src, missing rows zero. Blocks of columns keep
- * the 16 source lines and the written ones in L1. `bytes` is a constant at every call. */
+/* One band: dst [n, 16] units of `bytes` from up to 16 rows of src that lie row_bytes apart,
+ * missing rows zero. Blocks of units keep the 16 source lines and the written ones in L1. `bytes`
+ * is a constant at every call. */
 static inline __attribute__((always_inline)) void pack_band(unsigned char *dst,
                                                             const unsigned char *src, int32_t n_row,
-                                                            size_t n_col, const size_t bytes)
+                                                            size_t n, size_t row_bytes,
+                                                            const size_t bytes)
 {
     enum { BLOCK = 64 };
     if (n_row < SHOAL_BAND)
-        memset(dst, 0, n_col * SHOAL_BAND * bytes);
-    for (size_t c0 = 0; c0 < n_col; c0 += BLOCK) {
-        size_t c1 = c0 + BLOCK < n_col ? c0 + BLOCK : n_col;
+        memset(dst, 0, n * SHOAL_BAND * bytes);
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK) {
+        size_t i1 = i0 + BLOCK < n ? i0 + BLOCK : n;
         for (int32_t r = 0; r < n_row; r++) {
-            const unsigned char *row = src + (size_t)r * n_col * bytes;
+            const unsigned char *row = src + (size_t)r * row_bytes;
             unsigned char *lane = dst + (size_t)r * bytes;
-            for (size_t c = c0; c < c1; c++)
-                memcpy(lane + c * SHOAL_BAND * bytes, row + c * bytes, bytes);
+            for (size_t i = i0; i < i1; i++)
+                memcpy(lane + i * SHOAL_BAND * bytes, row + i * bytes, bytes);
         }
     }
+}
+
+/* FP8: two columns are a unit; an odd last one has a zero for a neighbour. */
+static void pack_pairs(unsigned char *dst, const unsigned char *src, int32_t n_row, size_t n_col)
+{
+    pack_band(dst, src, n_row, n_col / 2, n_col, 2);
+    if (n_col % 2 == 0)
+        return;
+    unsigned char *last = dst + n_col / 2 * 2 * SHOAL_BAND;
+    memset(last, 0, (size_t)2 * SHOAL_BAND);
+    for (int32_t r = 0; r < n_row; r++)
+        last[2 * r] = src[(size_t)r * n_col + n_col - 1];
 }
 
 /* The rows that a packing call may name. */
@@ -39,17 +53,19 @@ void shoal_matrix_pack(shoal_matrix *w, int32_t row0, int32_t n_row, const void 
     assert_whole_bands(w, row0, n_row);
     assert(!shoal_format_is_quantised(w->format));
     size_t n_col = (size_t)w->n_col;
-    size_t bytes = shoal_matrix_data_bytes(w->format, SHOAL_BAND, 1) / SHOAL_BAND;
+    size_t band_bytes = shoal_matrix_data_bytes(w->format, SHOAL_BAND, w->n_col);
+    size_t bytes = shoal_matrix_data_bytes(w->format, SHOAL_BAND, 2) / (2 * (size_t)SHOAL_BAND);
     for (int32_t r = 0; r < n_row; r += SHOAL_BAND) {
-        unsigned char *dst = (unsigned char *)w->data + (size_t)(row0 + r) * n_col * bytes;
+        unsigned char *dst =
+            (unsigned char *)w->data + (size_t)((row0 + r) / SHOAL_BAND) * band_bytes;
         const unsigned char *from = (const unsigned char *)src + (size_t)r * n_col * bytes;
         int32_t n_in_band = n_row - r < SHOAL_BAND ? n_row - r : SHOAL_BAND;
         if (bytes == 4)
-            pack_band(dst, from, n_in_band, n_col, 4);
+            pack_band(dst, from, n_in_band, n_col, n_col * 4, 4);
         else if (bytes == 2)
-            pack_band(dst, from, n_in_band, n_col, 2);
+            pack_band(dst, from, n_in_band, n_col, n_col * 2, 2);
         else
-            pack_band(dst, from, n_in_band, n_col, 1);
+            pack_pairs(dst, from, n_in_band, n_col);
     }
 }
 

@@ -157,14 +157,13 @@ static void check_rows(const source *s, shoal_loader *loader, int32_t row0, int3
 }
 
 /* The padding rows of the last band are zero. */
-static void check_padding(const shoal_matrix *w, size_t elem_bytes)
+static void check_padding(const shoal_matrix *w)
 {
-    const unsigned char *band = w->data;
-    band += (size_t)(w->n_row / 16) * 16 * (size_t)w->n_col * elem_bytes;
-    size_t first = (size_t)(w->n_row % 16) * elem_bytes;
-    for (int32_t c = 0; first > 0 && c < w->n_col; c++, band += 16 * elem_bytes)
-        for (size_t i = first; i < 16 * elem_bytes; i++)
-            if (band[i] != 0)
+    shoal_matrix padded = *w;
+    padded.n_row = (w->n_row + 15) / 16 * 16;
+    for (int32_t r = w->n_row; r < padded.n_row; r++)
+        for (int32_t c = 0; c < w->n_col; c++)
+            if (shoal_matrix_at(&padded, r, c) != 0)
                 ck_abort_msg("[%d, %d]: padding of column %d is not zero", w->n_row, w->n_col, c);
 }
 
@@ -190,7 +189,7 @@ static void check_matrix(const source *s, shoal_loader *loader)
     for (int32_t r = 0; r < s->n_row; r++)
         for (int32_t c = 0; c < s->n_col; c++)
             assert_equal(shoal_matrix_at(&w, r, c), source_at(s, r, c), s, r, c);
-    check_padding(&w, shoal_dtype_bytes(s->dtype));
+    check_padding(&w);
     loader->progress = NULL;
     free_matrix(&w);
 }

@@ -377,6 +377,10 @@ static void open_bad(opened *o)
     bad_data[2] = 255;
     add(&m, "fp8n", "F8_E4M3", "[2,130,4]", bad_data, 1040);
     add(&m, "fp8n_scale_inv", "F8_E8M0", "[2,2,1]", bad_data, 4);
+    bad_data[2] = 100;
+    bad_data[4 * 130 + 4 * 129 + 1] = 0x7f; /* slice 1, its last row */
+    add(&m, "fp8w", "F8_E4M3", "[2,130,4]", bad_data, 1040);
+    add(&m, "fp8w_scale_inv", "F8_E8M0", "[2,2,1]", bad_data, 4);
     open_made(o, &m);
 }
 
@@ -441,6 +445,7 @@ static const refused refused_cases[] = {
      4,
      READ,
      "fp8n_scale_inv: the scale of block [2, 0] is nan"},
+    {{"fp8w", 1, 2, 0, 0, 1, 0, 0}, 130, 4, READ, "fp8w: row 129 has an element that is"},
 };
 enum { N_REFUSED = sizeof refused_cases / sizeof refused_cases[0] };
 

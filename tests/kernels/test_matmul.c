@@ -154,7 +154,7 @@ START_TEST(bands_are_independent)
 }
 END_TEST
 
-/* Every code of the small formats, multiplied by one. */
+/* Every code of the small formats that is a number, multiplied by one. */
 START_TEST(every_code_is_decoded_exactly)
 {
     variants v = all_variants();
@@ -166,7 +166,7 @@ START_TEST(every_code_is_decoded_exactly)
         uint8_t *raw = room((size_t)n_code * 2);
         for (int32_t i = 0; i < n_code; i++) {
             if (n_code == 256)
-                raw[i] = (uint8_t)i;
+                raw[i] = (uint8_t)(i % 128 == 127 ? 0 : i);
             else
                 ((uint16_t *)(void *)raw)[i] = (uint16_t)i;
         }

@@ -7,8 +7,8 @@
 
 #include "runtime/kernels/cpu/lanes.h"
 
-/* What lies at a column of a band, or in a byte of a quad: the two halves of a group of Q4 or MXFP4
- * share their bytes. */
+/* What lies at a step of a band: a column, a pair of them (e4m3), or a quad, whose bytes the two
+ * halves of a group of Q4 or MXFP4 share. */
 typedef enum shoal__codec {
     SHOAL__F32,
     SHOAL__F16,
@@ -21,13 +21,26 @@ typedef enum shoal__codec {
     SHOAL__E2M1_HIGH,
 } shoal__codec;
 
+SHOAL_INLINE int32_t shoal__step_columns(const shoal__codec codec)
+{
+    return codec < SHOAL__E4M3 ? 1 : codec == SHOAL__E4M3 ? 2 : 4;
+}
+
+SHOAL_INLINE size_t shoal__step_bytes(const shoal__codec codec)
+{
+    bool half = codec == SHOAL__F16 || codec == SHOAL__BF16 || codec == SHOAL__E4M3;
+    return SHOAL_BAND * (half ? 2 : 4);
+}
+
 typedef uint32_t shoal__u32 __attribute__((vector_size(4 * SHOAL_LANES)));
 
-SHOAL_INLINE shoal__u32 shoal__load_quad(const unsigned char *w)
+typedef int16_t shoal__halves __attribute__((vector_size(2 * SHOAL_BAND)));
+
+SHOAL_INLINE shoal__u32 shoal__load_u32(const unsigned char *w)
 {
-    shoal__u32 quad;
-    memcpy(&quad, w, sizeof quad);
-    return quad;
+    shoal__u32 v;
+    memcpy(&v, w, sizeof v);
+    return v;
 }
 
 /* Of the formats in quads: bytes of a group of a band, and of the scales it begins with. */
@@ -41,11 +54,6 @@ SHOAL_INLINE size_t shoal__group_bytes(const shoal_format format)
 SHOAL_INLINE size_t shoal__group_scale_bytes(const shoal_format format)
 {
     return SHOAL_BAND * (format == SHOAL_FORMAT_MXFP4 ? 1 : sizeof(uint16_t));
-}
-
-SHOAL_INLINE size_t shoal__codec_bytes(const shoal__codec codec)
-{
-    return codec == SHOAL__F32 ? 4 : codec == SHOAL__F16 || codec == SHOAL__BF16 ? 2 : 1;
 }
 
 #if SHOAL_LANES > 4
@@ -84,18 +92,17 @@ SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
 
 #endif
 
+SHOAL_INLINE void shoal__halves_to_f32(shoal__vec v[SHOAL_PARTS], shoal__halves halves)
+{
+    unsigned char w[sizeof halves];
+    memcpy(w, &halves, sizeof w);
+    for (int32_t p = 0; p < SHOAL_PARTS; p++)
+        v[p] = shoal__load_f16(w + 2 * SHOAL_LANES * p);
+}
+
 SHOAL_INLINE shoal__vec shoal__load_bf16(const unsigned char *w)
 {
     return (shoal__vec)(shoal__load_u16(w) << 16);
-}
-
-/* e4m3 has so few subnormals that it pays to let the multiplication normalise them. */
-SHOAL_INLINE shoal__vec shoal__load_e4m3(const unsigned char *w)
-{
-    shoal__u32 byte = shoal__load_u8(w);
-    shoal__u32 magnitude = byte << 20 & 0x07f00000u;
-    magnitude |= (shoal__u32)(magnitude == 0x07f00000u) & 0x7fc00000u; /* NaN */
-    return (shoal__vec)(magnitude | (byte << 24 & 0x80000000u)) * 0x1p120f;
 }
 
 /* The low four bits of each lane. As f16: the two smallest codes lack the implied one. */
@@ -134,22 +141,35 @@ SHOAL_INLINE shoal__vec shoal__load_e8m0(const unsigned char *w)
     return (shoal__vec)(e << 23 | ((shoal__u32)(e == 0) & 1u << 22));
 }
 
-/* One register of the formats without groups; w: what lies at its first lane. */
-SHOAL_INLINE shoal__vec shoal__decode(const shoal__codec codec, const unsigned char *w)
+/* Column j of a pair: w / 2^8, by way of f16, whose conversion takes subnormals at full speed. The
+ * sign and the value bits of a word's low or high byte are moved to where f16 has them. A NaN
+ * becomes a number. */
+SHOAL_INLINE void shoal__load_e4m3(shoal__vec v[SHOAL_PARTS], const unsigned char *w,
+                                   const int32_t j)
 {
-    switch (codec) {
-    case SHOAL__F16:
-        return shoal__load_f16(w);
-    case SHOAL__BF16:
-        return shoal__load_bf16(w);
-    case SHOAL__E4M3:
-        return shoal__load_e4m3(w);
-    default:
-        break;
+    shoal__halves pair;
+    memcpy(&pair, w, sizeof pair);
+    if (j == 0)
+        pair <<= 8;
+    shoal__halves_to_f32(v, pair >> 1 & (int16_t)0xbf80);
+}
+
+/* Column j of a step, 16 rows. */
+SHOAL_INLINE void shoal__decode(shoal__vec v[SHOAL_PARTS], const shoal__codec codec,
+                                const unsigned char *w, const int32_t j)
+{
+    if (codec == SHOAL__E4M3) {
+        shoal__load_e4m3(v, w, j);
+        return;
     }
-    shoal__vec v;
-    memcpy(&v, w, sizeof v);
-    return v;
+#pragma GCC unroll 4
+    for (int32_t p = 0; p < SHOAL_PARTS; p++) {
+        const unsigned char *at = w + (size_t)p * (shoal__step_bytes(codec) / SHOAL_PARTS);
+        v[p] = codec == SHOAL__F32    ? (shoal__vec)shoal__load_u32(at)
+               : codec == SHOAL__F16  ? shoal__load_f16(at)
+               : codec == SHOAL__BF16 ? shoal__load_bf16(at)
+                                      : shoal__decode_quad(codec, shoal__load_u32(at), j);
+    }
 }
 
 #endif

@@ -5,13 +5,11 @@
 
 #include "runtime/kernels/cpu/lanes.h"
 
-typedef uint16_t shoal__u16 __attribute__((vector_size(2 * SHOAL_LANES)));
-
 /* Loads of as many bytes or halves as there are lanes, widened. */
 #if SHOAL_LANES == 16
-SHOAL_INLINE shoal__vec shoal__half_to_f32(shoal__u16 half)
+SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
 {
-    return (shoal__vec)_mm512_cvtph_ps((__m256i)half);
+    return (shoal__vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i_u *)w));
 }
 SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
 {
@@ -21,14 +19,14 @@ SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
 {
     return (shoal__u32)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i_u *)w));
 }
-SHOAL_INLINE shoal__u16 shoal__load_s8(const unsigned char *w)
+SHOAL_INLINE void shoal__halves_to_f32(shoal__vec v[SHOAL_PARTS], shoal__halves halves)
 {
-    return (shoal__u16)_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i_u *)w));
+    v[0] = (shoal__vec)_mm512_cvtph_ps((__m256i)halves);
 }
 #else
-SHOAL_INLINE shoal__vec shoal__half_to_f32(shoal__u16 half)
+SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
 {
-    return (shoal__vec)_mm256_cvtph_ps((__m128i)half);
+    return (shoal__vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i_u *)w));
 }
 SHOAL_INLINE shoal__u32 shoal__load_u16(const unsigned char *w)
 {
@@ -38,32 +36,16 @@ SHOAL_INLINE shoal__u32 shoal__load_u8(const unsigned char *w)
 {
     return (shoal__u32)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i_u *)w));
 }
-SHOAL_INLINE shoal__u16 shoal__load_s8(const unsigned char *w)
+SHOAL_INLINE void shoal__halves_to_f32(shoal__vec v[SHOAL_PARTS], shoal__halves halves)
 {
-    return (shoal__u16)_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i_u *)w));
+    v[0] = (shoal__vec)_mm256_cvtph_ps(_mm256_castsi256_si128((__m256i)halves));
+    v[1] = (shoal__vec)_mm256_cvtph_ps(_mm256_extracti128_si256((__m256i)halves, 1));
 }
 #endif
-
-SHOAL_INLINE shoal__vec shoal__load_f16(const unsigned char *w)
-{
-    shoal__u16 half;
-    memcpy(&half, w, sizeof half);
-    return shoal__half_to_f32(half);
-}
 
 SHOAL_INLINE shoal__vec shoal__load_bf16(const unsigned char *w)
 {
     return (shoal__vec)(shoal__load_u16(w) << 16);
-}
-
-/* By way of f16, whose conversion takes subnormals at full speed: the value bits are moved to where
- * f16 has them, which divides by 2^8. Only the NaN code, all ones, carries into the exponent's
- * highest bit, which completes the exponent of f16's NaN. */
-SHOAL_INLINE shoal__vec shoal__load_e4m3(const unsigned char *w)
-{
-    shoal__u16 half = shoal__load_s8(w) << 7 & 0xbf80u;
-    half |= (half + 0x0080u) & 0x4000u;
-    return shoal__half_to_f32(half) * 256.0f;
 }
 
 /* The low four bits of each lane: a table where it fits a register, or half of it with the sign

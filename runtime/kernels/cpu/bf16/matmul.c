@@ -6,8 +6,9 @@
  *   BF16       lane = output row; pairs of columns in order, a last odd column with a zero
  *   FP8_BLOCK  the same per 128 columns (e4m3 is exact in bf16), then acc = fma(scale, group, acc)
  *
- * Other formats are avx512's. The packed layout is everyone's: a column's 16 rows and the next
- * column's lie in one register, and one permutation makes pairs of them.
+ * Other formats are avx512's. The packed layout is everyone's: FP8 lies in pairs of columns; of
+ * BF16, a column's 16 rows and the next column's lie in one register, and one permutation makes
+ * pairs of them.
  * Compiled with SHOAL_VARIANT=avx512. Layering: inside runtime/kernels only. */
 #include "runtime/kernels/cpu/variant.h"
 
@@ -59,10 +60,10 @@ SHOAL_INLINE __m512i pair_words(__m512i columns)
     return _mm512_permutexvar_epi16(order, columns);
 }
 
-/* The same of e4m3, by way of 128-entry tables, which look at 7 bits of an index. */
-SHOAL_INLINE __m512i pair_e4m3(__m256i columns)
+/* The same of a pair of e4m3, by way of 128-entry tables, which look at 7 bits of an index. */
+SHOAL_INLINE __m512i pair_e4m3(__m256i pair)
 {
-    __m512i word = pair_words(_mm512_cvtepu8_epi16(columns));
+    __m512i word = _mm512_cvtepu8_epi16(pair);
     __m512i code = _mm512_or_si512(word, _mm512_slli_epi16(word, 8)); /* in both bytes */
     __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(e4m3_low), code,
                                            _mm512_load_si512(e4m3_low + 64));
@@ -73,14 +74,13 @@ SHOAL_INLINE __m512i pair_e4m3(__m256i columns)
     return _mm512_or_si512(magnitude, sign);
 }
 
-/* w: the first of two columns; else the second is zeros. */
+/* w: the first of two columns; else the second is zeros, which FP8 has there. */
 SHOAL_INLINE __m512i load_pairs(const codec from, const unsigned char *w, const bool two)
 {
     if (from == CODEC_PAIRS)
         return _mm512_load_si512(w);
     if (from == CODEC_E4M3)
-        return pair_e4m3(two ? _mm256_loadu_si256((const __m256i_u *)w)
-                             : _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i_u *)w)));
+        return pair_e4m3(_mm256_loadu_si256((const __m256i_u *)w));
     return pair_words(two ? _mm512_loadu_si512(w)
                           : _mm512_zextsi256_si512(_mm256_loadu_si256((const __m256i_u *)w)));
 }
@@ -294,7 +294,7 @@ static void add_columns(float (*acc)[TOKENS][SHOAL_BAND], const shoal_matrix *w,
     const int32_t columns = slab_columns(from, n_row);
     const size_t column_bytes = codec_bytes(bf16 ? CODEC_BF16 : CODEC_E4M3);
     part p = {.acc = acc, .w = w, .band = band, .x = slab};
-    p.band_bytes = (size_t)w->n_col * column_bytes;
+    p.band_bytes = shoal_matrix_data_bytes(w->format, SHOAL_BAND, w->n_col);
     for (; p.col0 < w->n_col; p.col0 += columns) {
         p.n_col = w->n_col - p.col0 < columns ? w->n_col - p.col0 : columns;
         p.at = (const unsigned char *)w->data + (size_t)band * p.band_bytes +
