@@ -16,9 +16,9 @@ static bool on_host_of(const shoal_comm *comm, int32_t rank, int32_t other)
 
 static int32_t ranks_beside(const shoal_comm *comm, int32_t rank)
 {
-    int32_t n = 0;
+    int32_t n = 1;
     for (int32_t r = 0; r < shoal_comm_n_rank(comm); r++)
-        n += on_host_of(comm, r, rank);
+        n += r != rank && on_host_of(comm, r, rank);
     return n;
 }
 

@@ -64,8 +64,8 @@ typedef struct shoal_options {
 
     const char *input, *output, *file, *ids;
     const char *ranks; /* inspect: "1,2,4" or "1..8" */
-    bool resume, special, decode;
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
+    bool resume, special, decode;
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
