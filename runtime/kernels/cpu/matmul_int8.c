@@ -5,7 +5,9 @@
 
 enum {
     BLOCK = SHOAL_LANES == 16 ? 16 : 4, /* tokens that use an unpacked group */
-    AHEAD = 2048,                       /* bytes: weights are asked for this early */
+    AHEAD = 4096,                       /* bytes: weights are asked for this early, ... */
+    BUSY = SHOAL_LANES == 16 ? 6 : 3,   /* from so many tokens on: below, the CPU's own prefetcher
+                                           keeps up, and requests only take its bandwidth */
     LINE = 64,
 };
 
@@ -18,6 +20,13 @@ typedef struct block {
     int64_t ld_x;
     int64_t n_group;
 } block;
+
+SHOAL_INLINE void prefetch(const unsigned char *at, const size_t n_bytes)
+{
+#pragma GCC unroll 9
+    for (size_t i = 0; i < n_bytes; i += LINE)
+        __builtin_prefetch(at + i);
+}
 
 /* The rows of n_part registers from part p0 on. */
 SHOAL_INLINE void block_parts(const block *b, int32_t p0, const shoal_format format,
@@ -35,9 +44,8 @@ SHOAL_INLINE void block_parts(const block *b, int32_t p0, const shoal_format for
             acc[t][p] = (shoal__vec){0};
     }
     for (int64_t g = 0; g < b->n_group; g++, at += group_bytes) {
-#pragma GCC unroll 9
-        for (size_t i = 0; i < group_bytes; i += LINE)
-            __builtin_prefetch(at + AHEAD + i);
+        if (n_token >= BUSY && p0 == 0)
+            prefetch(at + AHEAD, group_bytes);
 #pragma GCC unroll 4
         for (int32_t p = 0; p < n_part; p++) {
             shoal__quads w[SHOAL__QUADS];
