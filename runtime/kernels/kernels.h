@@ -9,7 +9,8 @@
  *   matmul_int8  lane = output row; groups of 32 columns in order, the integers of a group exactly
  *   row sums  (norm, softmax denominators) 16 lanes: lane l adds elements l, l+16, ...; then the
  *             lanes are added in a fixed tree (8 4 2 1)
- *   attention blocks of SHOAL_ATTEND_BLOCK positions, counted from position 0, merged in order
+ *   attention blocks of SHOAL_ATTEND_BLOCK positions, counted from position 0, in order (the
+ *             model starts anew every few blocks and merges, also in order)
  *
  * The same bits are promised for numbers; a NaN stays one, but its sign and payload may differ.
  * Layering: kernels know base only. Callers pass plain arrays; nothing is allocated. */
@@ -50,6 +51,16 @@ typedef struct shoal_attend_state {
     float max;   /* largest score so far; -INFINITY before the first block */
     float denom; /* sum of exp(score - max) */
 } shoal_attend_state;
+
+/* One kv head over one block of the cache, in the cache's type, 64-byte aligned. */
+typedef struct shoal_attend_kv {
+    const void *key;   /* [SHOAL_ATTEND_BLOCK / 16][d_k][16], 16 positions interleaved */
+    const void *value; /* [SHOAL_ATTEND_BLOCK][d_v] */
+    shoal_kv_dtype dtype;
+    int32_t d_k, d_v;
+    const void
+        *next; /* the key of the block that follows, to be fetched ahead; any address will do */
+} shoal_attend_kv;
 
 typedef struct shoal_kernels {
     const char *name; /* as for shoal_kernels_select */
@@ -103,24 +114,25 @@ typedef struct shoal_kernels {
 
     /* Attention over one block of the cache, one kv head, n_query (row, head) pairs that share it.
      *
-     * attend_tile makes f32 tiles from cache rows: row p of the block is at cache + p * row_bytes
-     * and holds d_k key values at element key0 and d_v values at element value0 (MLA: value0 = key0
-     * = 0, they overlap). k_tile: [SHOAL_ATTEND_BLOCK / 16][d_k][16], position-interleaved; v_tile:
-     * [SHOAL_ATTEND_BLOCK][d_v]. n_position <= SHOAL_ATTEND_BLOCK rows exist; the rest of the tiles
-     * is zeroed. attend_block: for query i: score_p = scale * (q_i . k_p), sequential over d_k in
-     * lane p; positions p < first[i] or >= last[i] are masked (first/last relative to the block; an
-     * empty range changes nothing); then the online softmax update of state[i] and out[i] ([d_v],
-     * unnormalised; zero before the first block). q: [n_query, ld_q], out: [n_query, ld_out].
+     * attend_block: for query i: score_p = scale * (q_i . k_p), sequential over d_k in lane p;
+     * positions p < first[i] or >= last[i] are masked (first/last relative to the block; an empty
+     * range changes nothing); then the online softmax update of state[i] and out[i] ([d_v],
+     * unnormalised; zero before the first block). Masked positions may hold anything. q: [n_query,
+     * ld_q], out: [n_query, ld_out].
+     * attend_values: where values are the first d_v elements of the keys (MLA): the value rows
+     * [n_position rounded up to 16][d_v] of a block out of its keys, in the cache's type.
+     * attend_merge: out and state of some positions, then those (part) of the positions behind
+     * them: with m the larger maximum, out = fma(part, exp(part max - m), out * exp(max - m)).
      * attend_sink, before attend_finish in models that have sinks: one query's state and out as if
      * a position with this score and a value of 0 were merged after the last block.
      * attend_finish: out = out / denom, one query. */
-    void (*attend_tile)(float *k_tile, float *v_tile, const void *cache, size_t row_bytes,
-                        shoal_kv_dtype dtype, int32_t n_position, int32_t key0, int32_t d_k,
-                        int32_t value0, int32_t d_v);
     void (*attend_block)(float *out, int64_t ld_out, shoal_attend_state *state, const float *q,
                          int64_t ld_q, int32_t n_query, const int32_t *first, const int32_t *last,
-                         float scale, const float *k_tile, const float *v_tile, int32_t d_k,
-                         int32_t d_v);
+                         float scale, const shoal_attend_kv *kv);
+    void (*attend_values)(void *value, const void *key, shoal_kv_dtype dtype, int32_t n_position,
+                          int32_t d_k, int32_t d_v);
+    void (*attend_merge)(float *out, shoal_attend_state *state, const float *part,
+                         const shoal_attend_state *part_state, int32_t d_v);
     void (*attend_sink)(float *out, shoal_attend_state *state, float sink, int32_t d_v);
     void (*attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v);
 

@@ -103,4 +103,7 @@ void shoal_matrix_pack_blocks(shoal_matrix *w, int32_t row0, int32_t n_row, cons
 /* The element (row, col) as f32, scale applied. For tests and for building other matrices. */
 float shoal_matrix_at(const shoal_matrix *w, int32_t row, int32_t col);
 
+/* y [n_col] = a row, the same values: what an embedding look-up takes. */
+void shoal_matrix_row(float *y, const shoal_matrix *w, int32_t row);
+
 #endif

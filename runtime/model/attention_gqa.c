@@ -2,28 +2,76 @@
  * the core, the output projection. */
 #include "runtime/model/model_state.h"
 
-/* Norm (each head, or all of them as one vector) and rotate n_head heads of every row in place. x:
- * [n_token, ld_x]. */
-static void norm_and_rotate(const shoal_model *m, float *x, int64_t ld_x, int32_t n_head,
-                            const float *norm, int32_t n_token)
+enum { TILE_VALUES = 1 << 13 }; /* normed, rotated and stored by one task */
+
+/* Between the projections and the core: a unit is one row's kv head with its query heads. Rows are
+ * counted first, so that a task stores neighbouring positions. */
+typedef struct head_job {
+    shoal_model *model;
+    const shoal_attention_weights *w;
+    int32_t layer, n_row;
+    int32_t n_group; /* query heads per kv head */
+    int32_t units;   /* of one task */
+} head_job;
+
+/* One head in place. */
+static void norm_and_rotate(const shoal_model *m, float *v, const float *norm, int32_t row)
 {
     const shoal_attention_config *a = &m->spec->attention;
     const shoal_kernels *k = m->compute.kernels;
     size_t half = (size_t)a->rope.n_rot / 2;
-    for (int32_t t = 0; t < n_token; t++) {
-        const float *cos = m->step.cos + (size_t)t * half, *sin = m->step.sin + (size_t)t * half;
-        if (norm != NULL && a->qk_norm == SHOAL_QK_NORM_WHOLE)
-            k->rms_norm(x + t * ld_x, x + t * ld_x, norm, n_head * a->head_dim, m->spec->norm_eps);
-        for (int32_t head = 0; head < n_head; head++) {
-            float *v = x + t * ld_x + (int64_t)head * a->head_dim;
-            if (norm != NULL && a->qk_norm == SHOAL_QK_NORM_HEAD)
-                k->rms_norm(v, v, norm, a->head_dim, m->spec->norm_eps);
-            if (a->rope.kind == SHOAL_ROPE_HALF)
-                k->rope_half(v, cos, sin, a->rope.n_rot);
-            else
-                k->rope_interleaved(v, cos, sin, a->rope.n_rot);
-        }
+    const float *cos = m->step.cos + (size_t)row * half, *sin = m->step.sin + (size_t)row * half;
+    if (norm != NULL && a->qk_norm == SHOAL_QK_NORM_HEAD)
+        k->rms_norm(v, v, norm, a->head_dim, m->spec->norm_eps);
+    if (a->rope.kind == SHOAL_ROPE_HALF)
+        k->rope_half(v, cos, sin, a->rope.n_rot);
+    else
+        k->rope_interleaved(v, cos, sin, a->rope.n_rot);
+}
+
+static void head_tile(void *arg, int32_t tile, int32_t worker)
+{
+    (void)worker;
+    const head_job *job = arg;
+    shoal_model *m = job->model;
+    const shoal_attention_config *a = &m->spec->attention;
+    const shoal_step *step = &m->step;
+    int64_t dim = a->head_dim;
+    int32_t n_unit = job->n_row * a->n_kv_head;
+    int32_t unit1 = n_unit - tile * job->units < job->units ? n_unit : (tile + 1) * job->units;
+    for (int32_t unit = tile * job->units; unit < unit1; unit++) {
+        int32_t head = unit / job->n_row, row = unit % job->n_row;
+        float *q = step->q + ((int64_t)row * a->n_head + (int64_t)head * job->n_group) * dim;
+        float *key = step->kv + ((int64_t)row * 2 * a->n_kv_head + head) * dim;
+        for (int32_t i = 0; i < job->n_group; i++)
+            norm_and_rotate(m, q + i * dim, job->w->q_norm, row);
+        norm_and_rotate(m, key, job->w->k_norm, row);
+        shoal_kv_cache_store(&m->cache, m->compute.kernels, job->layer, step->row[row].slot, head,
+                             step->row[row].position, key, key + a->n_kv_head * dim);
     }
+}
+
+static void norm_rotate_store(shoal_model *model, const shoal_attention_weights *w, int32_t layer,
+                              int32_t n_row)
+{
+    const shoal_spec *s = model->spec;
+    const shoal_attention_config *a = &s->attention;
+    const shoal_step *step = &model->step;
+    int32_t q_width = a->n_head * a->head_dim, k_width = a->n_kv_head * a->head_dim;
+    if (a->qk_norm == SHOAL_QK_NORM_WHOLE) { /* all heads as one vector */
+        shoal_op_rms_norm(&model->compute, step->q, q_width, step->q, q_width, w->q_norm, n_row,
+                          q_width, s->norm_eps);
+        shoal_op_rms_norm(&model->compute, step->kv, 2 * (int64_t)k_width, step->kv,
+                          2 * (int64_t)k_width, w->k_norm, n_row, k_width, s->norm_eps);
+    }
+    head_job job = {.model = model,
+                    .w = w,
+                    .layer = layer,
+                    .n_row = n_row,
+                    .n_group = a->n_head / a->n_kv_head};
+    job.units = TILE_VALUES / ((job.n_group + 2) * a->head_dim) + 1;
+    shoal_pool_run(model->compute.pool, head_tile, &job,
+                   (n_row * a->n_kv_head - 1) / job.units + 1);
 }
 
 void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int32_t layer)
@@ -61,15 +109,7 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
          .bias = w->v_bias},
     };
     shoal_op_matmul_many(&model->compute, item, 3);
-    norm_and_rotate(model, step->q, q_width, a->n_head, w->q_norm, n);
-    norm_and_rotate(model, step->kv, kv_width, a->n_kv_head, w->k_norm, n);
-    for (int32_t c = 0; c < in->n_chunk; c++) {
-        const shoal_chunk *chunk = &in->chunk[c];
-        for (int32_t r = 0; r < chunk->n_row; r++)
-            shoal_kv_cache_store(&model->cache, model->compute.kernels, layer, chunk->slot,
-                                 chunk->position0 + r, 0, step->kv + (chunk->row0 + r) * kv_width,
-                                 (int32_t)kv_width);
-    }
+    norm_rotate_store(model, w, layer, n);
     shoal__attend(model, in, layer, step->q);
     const shoal_matmul_item out = {.y = step->acc,
                                    .ld_y = s->n_embd,

@@ -9,6 +9,8 @@
 /* q_a_layernorm and kv_a_layernorm are built with the class default, whatever rms_norm_eps says. */
 #define MLA_NORM_EPS 1e-6F
 
+enum { TILE_HEADS = 128 }; /* rotated by one task */
+
 static void rotate(const shoal_model *m, float *x, int32_t row)
 {
     const shoal_rope_config *rope = &m->spec->attention.rope;
@@ -20,7 +22,8 @@ static void rotate(const shoal_model *m, float *x, int32_t row)
         m->compute.kernels->rope_half(x, cos, sin, rope->n_rot);
 }
 
-/* step.q [n, n_head, nope_dim + n_rot] and step.kv [n, kv_lora_rank + n_rot], before rotation. */
+/* step.q [n, n_head, nope_dim + n_rot] and step.kv [n, kv_lora_rank + n_rot], before norm and
+ * rotation. */
 static void project(shoal_model *model, const shoal_attention_weights *w, int32_t n)
 {
     const shoal_spec *s = model->spec;
@@ -50,27 +53,52 @@ static void project(shoal_model *model, const shoal_attention_weights *w, int32_
                           w->q_a_norm, n, a->q_lora_rank, MLA_NORM_EPS);
         shoal_op_matmul(c, step->q, q_width, &w->q_b, step->q_latent, a->q_lora_rank, n);
     }
-    shoal_op_rms_norm(c, step->kv, kv_width, step->kv, kv_width, w->kv_a_norm, n, a->kv_lora_rank,
-                      MLA_NORM_EPS);
 }
 
-/* Rotate the shared key, store the cache rows. */
-static void store_rows(shoal_model *model, const shoal_forward_input *in, int32_t layer)
+/* Rows [n_row] of the step: the latent is normed, the shared key rotated, both stored; the rotated
+ * part of each head's query goes to q_absorbed. A task has a few rows. */
+typedef struct row_job {
+    shoal_model *model;
+    const shoal_attention_weights *w;
+    int32_t layer, n_row;
+    int32_t rows; /* of one task */
+} row_job;
+
+static void row_tile(void *arg, int32_t tile, int32_t worker)
 {
-    const shoal_attention_config *a = &model->spec->attention;
-    int32_t kv_width = a->kv_lora_rank + a->rope.n_rot;
-    for (int32_t c = 0; c < in->n_chunk; c++) {
-        const shoal_chunk *chunk = &in->chunk[c];
-        for (int32_t r = 0; r < chunk->n_row; r++) {
-            float *row = model->step.kv + (size_t)(chunk->row0 + r) * (size_t)kv_width;
-            rotate(model, row + a->kv_lora_rank, chunk->row0 + r);
-            shoal_kv_cache_store(&model->cache, model->compute.kernels, layer, chunk->slot,
-                                 chunk->position0 + r, 0, row, kv_width);
+    (void)worker;
+    const row_job *job = arg;
+    shoal_model *m = job->model;
+    const shoal_attention_config *a = &m->spec->attention;
+    const shoal_kernels *k = m->compute.kernels;
+    const shoal_step *step = &m->step;
+    size_t n_head = (size_t)a->n_head, n_rot = (size_t)a->rope.n_rot,
+           d_k = (size_t)a->kv_lora_rank + n_rot;
+    int32_t row1 = job->n_row - tile * job->rows < job->rows ? job->n_row : (tile + 1) * job->rows;
+    for (int32_t row = tile * job->rows; row < row1; row++) {
+        float *kv = step->kv + (size_t)row * d_k;
+        k->rms_norm(kv, kv, job->w->kv_a_norm, a->kv_lora_rank, MLA_NORM_EPS);
+        rotate(m, kv + a->kv_lora_rank, row);
+        shoal_kv_cache_store(&m->cache, k, job->layer, step->row[row].slot, 0,
+                             step->row[row].position, kv, NULL);
+        for (size_t head = 0; head < n_head; head++) {
+            size_t at = (size_t)row * n_head + head;
+            float *to = step->q_absorbed + at * d_k + a->kv_lora_rank;
+            memcpy(to, step->q + at * (size_t)a->head_dim + a->nope_dim, n_rot * sizeof(float));
+            rotate(m, to, row);
         }
     }
 }
 
-/* q_absorbed [n, n_head, kv_lora_rank + n_rot]: W_UK^T q_nope, then the rotated part. */
+static void norm_rotate_store(shoal_model *model, const shoal_attention_weights *w, int32_t layer,
+                              int32_t n_row)
+{
+    row_job job = {.model = model, .w = w, .layer = layer, .n_row = n_row};
+    job.rows = TILE_HEADS / model->spec->attention.n_head + 1;
+    shoal_pool_run(model->compute.pool, row_tile, &job, (n_row - 1) / job.rows + 1);
+}
+
+/* q_absorbed [n, n_head, kv_lora_rank + n_rot]: W_UK^T q_nope, in front of the rotated part. */
 static void absorb(shoal_model *model, const shoal_attention_weights *w, int32_t n)
 {
     const shoal_attention_config *a = &model->spec->attention;
@@ -84,14 +112,6 @@ static void absorb(shoal_model *model, const shoal_attention_weights *w, int32_t
                                                     .ld_x = q_width,
                                                     .n_token = n};
     shoal_op_matmul_many(&model->compute, step->head_item, a->n_head);
-    for (int32_t t = 0; t < n; t++) {
-        for (int32_t head = 0; head < a->n_head; head++) {
-            const float *from = step->q + t * q_width + (int64_t)head * a->head_dim + a->nope_dim;
-            float *to = step->q_absorbed + (t * (int64_t)a->n_head + head) * d_k + a->kv_lora_rank;
-            memcpy(to, from, (size_t)a->rope.n_rot * sizeof(float));
-            rotate(model, to, t);
-        }
-    }
 }
 
 void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int32_t layer)
@@ -105,7 +125,7 @@ void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int
     int32_t n = in->n_token;
 
     project(model, w, n);
-    store_rows(model, in, layer);
+    norm_rotate_store(model, w, layer, n);
     absorb(model, w, n);
     shoal__attend(model, in, layer, step->q_absorbed);
     for (int32_t head = 0; head < a->n_head; head++)

@@ -6,38 +6,58 @@
 
 #include <string.h>
 
-/* x [n_token, ld] = embedding of each row's token. */
-static void embed(shoal_model *model, const shoal_forward_input *in, float *x, int64_t ld)
+enum { TILE_ROWS = 8 }; /* of one task below */
+
+/* What is made of each row's token and position alone. */
+typedef struct row_job {
+    shoal_model *model;
+    const shoal_forward_input *in;
+    float *x; /* [n_token, ld] embeddings */
+    int64_t ld;
+} row_job;
+
+/* cos and sin of a row's position. The angle is rounded to f32 before, as the reference classes
+ * do. */
+static void rotation(shoal_model *model, int32_t row)
 {
-    const shoal_spec *s = model->spec;
-    for (int32_t t = 0; t < in->n_token; t++) {
-        float *row = x + t * ld;
-        for (int32_t c = 0; c < s->n_embd; c++)
-            row[c] = shoal_matrix_at(&model->weights.embed, in->token[t], c);
-        if (s->embedding_multiplier != 1.0F)
-            model->compute.kernels->scale(row, s->embedding_multiplier, s->n_embd);
+    const shoal_rope_config *rope = &model->spec->attention.rope;
+    size_t half = (size_t)rope->n_rot / 2, at = (size_t)row * half;
+    float position = (float)model->step.row[row].position;
+    for (size_t i = 0; i < half; i++) {
+        double sin, cos;
+        float angle = position * rope->inv_freq[i];
+        shoal_sincos(&sin, &cos, (double)angle);
+        model->step.cos[at + i] = (float)cos * rope->cos_sin_factor;
+        model->step.sin[at + i] = (float)sin * rope->cos_sin_factor;
     }
 }
 
-/* cos and sin of every row's position. The angle is rounded to f32 before, as the reference classes
- * do. */
-static void rotations(shoal_model *model, const shoal_forward_input *in)
+static void row_tile(void *arg, int32_t tile, int32_t worker)
 {
-    const shoal_rope_config *rope = &model->spec->attention.rope;
-    int32_t half = rope->n_rot / 2;
-    for (int32_t c = 0; c < in->n_chunk; c++) {
-        for (int32_t r = 0; r < in->chunk[c].n_row; r++) {
-            size_t at = (size_t)(in->chunk[c].row0 + r) * (size_t)half;
-            float position = (float)(in->chunk[c].position0 + r);
-            for (int32_t i = 0; i < half; i++) {
-                double sin, cos;
-                float angle = position * rope->inv_freq[i];
-                shoal_sincos(&sin, &cos, (double)angle);
-                model->step.cos[at + (size_t)i] = (float)cos * rope->cos_sin_factor;
-                model->step.sin[at + (size_t)i] = (float)sin * rope->cos_sin_factor;
-            }
-        }
+    (void)worker;
+    const row_job *job = arg;
+    const shoal_spec *s = job->model->spec;
+    int32_t n = job->in->n_token, row0 = tile * TILE_ROWS;
+    for (int32_t row = row0; row < n && row < row0 + TILE_ROWS; row++) {
+        float *x = job->x + row * job->ld;
+        rotation(job->model, row);
+        shoal_matrix_row(x, &job->model->weights.embed, job->in->token[row]);
+        if (s->embedding_multiplier != 1.0F)
+            job->model->compute.kernels->scale(x, s->embedding_multiplier, s->n_embd);
     }
+}
+
+/* x [n_token, ld] = embedding of each row's token; where the rows stand, and their rotations. */
+static void embed(shoal_model *model, const shoal_forward_input *in, float *x, int64_t ld)
+{
+    for (int32_t c = 0; c < in->n_chunk; c++) {
+        const shoal_chunk *chunk = &in->chunk[c];
+        for (int32_t r = 0; r < chunk->n_row; r++)
+            model->step.row[chunk->row0 + r] =
+                (shoal_step_row){.slot = chunk->slot, .position = chunk->position0 + r};
+    }
+    row_job job = {.model = model, .in = in, .x = x, .ld = ld};
+    shoal_pool_run(model->compute.pool, row_tile, &job, (in->n_token + TILE_ROWS - 1) / TILE_ROWS);
 }
 
 /* Logits of the rows that are wanted, from the normed rows in step.h. */
@@ -150,7 +170,6 @@ shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
     model->row0 = 0;
     model->n_row_step = in->n_token;
     embed(model, in, model->step.x, model->spec->n_embd);
-    rotations(model, in);
     SHOAL_TRY(layers(model, in));
 
     head(out, model, in, model->weights.final_norm);
@@ -168,7 +187,6 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     shoal__lap_begin(model);
     if (in->n_token > 0) { /* x = W [ norm(embedding of the next token) ; norm(hidden) ] */
         embed(model, in, step->mtp_pair, 2 * n_embd);
-        rotations(model, in);
         shoal_op_rms_norm(&model->compute, step->mtp_pair, 2 * n_embd, step->mtp_pair, 2 * n_embd,
                           w->embed_norm, in->n_token, s->n_embd, s->norm_eps);
         shoal_op_rms_norm(&model->compute, step->mtp_pair + n_embd, 2 * n_embd, hidden, n_embd,

@@ -73,8 +73,16 @@ static void carve_session(shoal_model *m)
 {
     const shoal_spec *s = m->spec;
     int32_t n_slot = m->weights.has_attention ? m->config.n_sequence : 0;
-    shoal_kv_cache_carve(&m->cache, &m->session_arena, m->config.kv_dtype, m->weights.n_layer,
-                         n_slot, m->config.n_context, shoal_spec_kv_width(s));
+    bool mla = s->attention.kind == SHOAL_ATTENTION_MLA;
+    const shoal_kv_shape kv = {.dtype = m->config.kv_dtype,
+                               .n_layer = m->weights.n_layer,
+                               .n_slot = n_slot,
+                               .n_context = m->config.n_context,
+                               .n_head = s->attention.n_kv_head,
+                               .d_k = shoal_step_d_k(s),
+                               .d_v = shoal_step_d_v(s),
+                               .latent = mla};
+    shoal_kv_cache_carve(&m->cache, &m->session_arena, &kv);
     m->memory.kv_bytes = m->session_arena.used_bytes;
     const shoal_exchange_config config = {.n_rank = shoal_comm_n_rank(m->comm),
                                           .rank = shoal_comm_rank(m->comm),

@@ -64,6 +64,7 @@ static void show(const shoal__halves *halves, const shoal__half *half)
     halves->model->row0 = half->row0;
     if (half->in.n_token == 0)
         return;
+    step->row += row0;
     step->x += row0 * n_embd;
     step->h += row0 * n_embd;
     step->acc += row0 * n_embd;

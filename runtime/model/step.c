@@ -29,10 +29,15 @@ static void carve_attention(shoal_step *step, shoal_arena *arena, const shoal_sp
     step->values = SHOAL_TAKE(arena, mla ? n * n_head * (size_t)a->v_dim : 0, float);
     step->head_item = SHOAL_TAKE(arena, mla ? n_head : 0, shoal_matmul_item);
     size_t n_worker = n > 0 ? n_thread : 0;
+    step->n_partial = n > 0 ? a->n_head * SHOAL_ATTEND_WAVE : 0;
+    step->row = SHOAL_TAKE(arena, n, shoal_step_row);
+    step->chunk_unit0 = SHOAL_TAKE(arena, n + 1, int32_t);
+    step->attend_state = SHOAL_TAKE(arena, n * n_head, shoal_attend_state);
+    step->partial = SHOAL_TAKE(arena, (size_t)step->n_partial * d_v, float);
+    step->partial_state = SHOAL_TAKE(arena, step->n_partial, shoal_attend_state);
     step->query_tile = SHOAL_TAKE(arena, n_worker * SHOAL_QUERY_TILE * d_k, float);
     step->out_tile = SHOAL_TAKE(arena, n_worker * SHOAL_QUERY_TILE * d_v, float);
-    step->k_tile = SHOAL_TAKE(arena, n_worker * SHOAL_ATTEND_BLOCK * d_k, float);
-    step->v_tile = SHOAL_TAKE(arena, n_worker * SHOAL_ATTEND_BLOCK * d_v, float);
+    step->value_tile = SHOAL_TAKE(arena, mla ? n_worker * SHOAL_ATTEND_BLOCK * d_v : 0, float);
 }
 
 /* Rows of n_col values as integers, where they are wanted. */

@@ -6,7 +6,14 @@
 #include "experts/ffn.h"
 #include "runtime/model/spec.h"
 
+/* Where a row stands. */
+typedef struct shoal_step_row {
+    int32_t slot;
+    int32_t position;
+} shoal_step_row;
+
 typedef struct shoal_step {
+    shoal_step_row *row;      /* [n_token_max] */
     float *x;                 /* [n_token_max, n_embd] residual stream */
     float *h;                 /* [n_token_max, n_embd] normed */
     float *acc;               /* [n_token_max, n_embd] what a block adds */
@@ -20,12 +27,17 @@ typedef struct shoal_step {
     float *q_absorbed; /* [n_token_max, n_head, kv_lora_rank + n_rot] MLA */
     float *attended;   /* [n_token_max, n_head, d_v] d_v: MLA kv_lora_rank, GQA head_dim */
     float *values;     /* [n_token_max, n_head * v_dim] MLA, after W_UV */
-    shoal_matmul_item *head_item; /* [n_head] MLA */
+    shoal_matmul_item *head_item;     /* [n_head] MLA */
+    int32_t *chunk_unit0;             /* [n_token_max + 1] first unit of each chunk (attention.c) */
+    shoal_attend_state *attend_state; /* [n_token_max, n_head] of the segments joined so far */
+    /* Parts that wait to be joined, where segments run at the same time: [pair, segment] */
+    float *partial;                    /* [n_partial, d_v] */
+    shoal_attend_state *partial_state; /* [n_partial] */
+    int32_t n_partial;
     /* Scratch of one attention task, per worker */
     float *query_tile; /* [n_thread, SHOAL_QUERY_TILE, d_k] */
     float *out_tile;   /* [n_thread, SHOAL_QUERY_TILE, d_v] */
-    float *k_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_k] */
-    float *v_tile;     /* [n_thread, SHOAL_ATTEND_BLOCK * d_v] */
+    float *value_tile; /* [n_thread, SHOAL_ATTEND_BLOCK, d_v] MLA */
     /* MLPs of this rank: dense layers and shared experts */
     float *gate;                   /* [n_token_max, max(n_ff_dense, n_ff_shared)] */
     float *up;                     /* the same */
@@ -46,6 +58,11 @@ typedef struct shoal_step {
 } shoal_step;
 
 #define SHOAL_QUERY_TILE 64 /* (row, head) pairs of one attention task */
+
+/* Positions that one attention task covers from a fresh state, a multiple of SHOAL_ATTEND_BLOCK.
+ * Part of what the bits are (rule 1). */
+#define SHOAL_ATTEND_SEGMENT 256
+#define SHOAL_ATTEND_WAVE    16 /* segments of one row that may run at the same time */
 
 /* On a rank without sequences n_token_max and n_logit_max are 0. */
 typedef struct shoal_step_limits {

@@ -15,8 +15,8 @@ typedef struct run {
     const float *x;
     const shoal_int8_group *x_int8; /* NULL: matmul */
     int32_t n_token;
-    const void *cache;
-    float *y, *k_tile, *v_tile;
+    const shoal_attend_kv *kv;
+    float *y;
 } run;
 
 static void attend(const run *r)
@@ -28,10 +28,8 @@ static void attend(const run *r)
         first[i] = 0;
         last[i] = SHOAL_ATTEND_BLOCK;
     }
-    r->kernels->attend_tile(r->k_tile, r->v_tile, r->cache, 2 * WIDTH * sizeof(uint16_t),
-                            SHOAL_KV_BF16, SHOAL_ATTEND_BLOCK, 0, WIDTH, WIDTH, WIDTH);
     r->kernels->attend_block(r->y, WIDTH, state, r->x, WIDTH, r->n_token * N_QUERY, first, last,
-                             0.1f, r->k_tile, r->v_tile, WIDTH, WIDTH);
+                             0.1f, r->kv);
 }
 
 static __attribute__((noinline)) void counted_case(const run *r)
@@ -83,14 +81,15 @@ int main(int argc, char **argv)
     uint16_t *cache = room(SHOAL_ATTEND_BLOCK * 2 * WIDTH * sizeof *cache);
     for (int32_t i = 0; i < SHOAL_ATTEND_BLOCK * 2 * WIDTH; i++)
         cache[i] = shoal_f32_to_bf16(draw_float(&s));
+    const shoal_attend_kv kv = {.key = cache,
+                                .value = cache + SHOAL_ATTEND_BLOCK * WIDTH,
+                                .dtype = SHOAL_KV_BF16,
+                                .d_k = WIDTH,
+                                .d_v = WIDTH};
     r.w = NULL;
-    r.cache = cache;
-    r.k_tile = floats(SHOAL_ATTEND_BLOCK * WIDTH);
-    r.v_tile = floats(SHOAL_ATTEND_BLOCK * WIDTH);
+    r.kv = &kv;
     for (r.n_token = 1; r.n_token <= MAX_TOKEN; r.n_token *= MAX_TOKEN)
         count("attention", "bf16", &r);
-    free(r.v_tile);
-    free(r.k_tile);
     free(cache);
     free(groups);
     free(r.y);

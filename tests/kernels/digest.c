@@ -137,22 +137,27 @@ static void digest_row(int32_t n, int32_t round)
     free(x);
 }
 
-/* Two blocks of a cache, the second not full, for queries with ranges of their own. */
-static void digest_attention(shoal_kv_dtype dtype, int32_t d_k, int32_t d_v, int32_t n_query)
+/* n values of the cache's type. */
+static void *cache_values(shoal_kv_dtype dtype, int32_t n, source *s)
+{
+    float *f32 = floats(n);
+    uint16_t *half = room((size_t)n * sizeof *half);
+    for (int32_t i = 0; i < n; i++) {
+        f32[i] = draw_float(s);
+        half[i] = shoal_f32_to_bf16(f32[i]);
+    }
+    free(dtype == SHOAL_KV_F32 ? (void *)half : f32);
+    return dtype == SHOAL_KV_F32 ? (void *)f32 : half;
+}
+
+/* Two blocks of a cache, the second not full, for queries with ranges of their own; then the same
+ * as a second part, merged. Latent: the values are the beginning of the keys. */
+static void digest_attention(shoal_kv_dtype dtype, int32_t d_k, int32_t d_v, int32_t n_query,
+                             bool latent)
 {
     enum { ROWS = SHOAL_ATTEND_BLOCK + 37 };
     source s = {(uint64_t)(d_k * 1000 + d_v * 10 + n_query)};
-    size_t elem = dtype == SHOAL_KV_F32 ? sizeof(float) : sizeof(uint16_t);
-    size_t row_bytes = (size_t)(d_k + d_v) * elem;
-    unsigned char *cache = room(row_bytes * ROWS);
-    for (int32_t i = 0; i < ROWS * (d_k + d_v); i++) {
-        float value = draw_float(&s);
-        uint16_t half = shoal_f32_to_bf16(value);
-        memcpy(cache + (size_t)i * elem, elem == 4 ? (void *)&value : (void *)&half, elem);
-    }
     float *q = floats((int64_t)n_query * d_k), *out = floats((int64_t)n_query * d_v);
-    float *k_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * d_k);
-    float *v_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * d_v);
     shoal_attend_state *state = room((size_t)n_query * sizeof *state);
     int32_t *first = room((size_t)n_query * sizeof *first),
             *last = room((size_t)n_query * sizeof *last);
@@ -165,28 +170,32 @@ static void digest_attention(shoal_kv_dtype dtype, int32_t d_k, int32_t d_v, int
             first[i] = i % 3 == 2 ? 5 - p0 : 0;
             last[i] = 40 + 9 * (i / 2) - p0 < n ? 40 + 9 * (i / 2) - p0 : n;
         }
-        k->attend_tile(k_tile, v_tile, cache + (size_t)p0 * row_bytes, row_bytes, dtype, n, 0, d_k,
-                       d_k, d_v);
-        k->attend_block(out, d_v, state, q, d_k, n_query, first, last, 0.2f, k_tile, v_tile, d_k,
-                        d_v);
+        void *key = cache_values(dtype, SHOAL_ATTEND_BLOCK * d_k, &s);
+        void *value = cache_values(dtype, SHOAL_ATTEND_BLOCK * d_v, &s);
+        if (latent)
+            k->attend_values(value, key, dtype, n, d_k, d_v);
+        const shoal_attend_kv kv = {
+            .key = key, .value = value, .dtype = dtype, .d_k = d_k, .d_v = d_v};
+        k->attend_block(out, d_v, state, q, d_k, n_query, first, last, 0.2f, &kv);
+        free(value);
+        free(key);
     }
     for (int32_t i = 0; i < n_query; i++) {
+        const shoal_attend_state part = {.max = 0.125f * (float)(i - 2), .denom = 1.5f};
+        k->attend_merge(out + i * d_v, &state[i], q, &part, d_v < d_k ? d_v : d_k);
         if (i % 2 == 1)
             k->attend_sink(out + i * d_v, &state[i], 0.3f, d_v);
         k->attend_finish(out + i * d_v, &state[i], d_v);
     }
     char what[96];
-    snprintf(what, sizeof what, "attend %s %d %d x %d", elem == 4 ? "f32" : "bf16", d_k, d_v,
-             n_query);
+    snprintf(what, sizeof what, "attend%s %s %d %d x %d", latent ? " latent" : "",
+             dtype == SHOAL_KV_F32 ? "f32" : "bf16", d_k, d_v, n_query);
     lines_f32(what, out, (int64_t)n_query * d_v);
     free(last);
     free(first);
     free(state);
-    free(v_tile);
-    free(k_tile);
     free(out);
     free(q);
-    free(cache);
 }
 
 static void digest_tables(void)
@@ -219,8 +228,9 @@ int main(int argc, char **argv)
     for (int32_t i = 0; i < N_SHAPE * 4; i++)
         digest_row(shape[i / 4][1], i % 4);
     for (int32_t i = 0; i < 12; i++) {
-        digest_attention(i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16, 24, 40, i + 1);
-        digest_attention(i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16, 64, 7, i + 1);
+        digest_attention(i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16, 24, 40, i + 1, false);
+        digest_attention(i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16, 64, 7, i + 1, false);
+        digest_attention(i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16, 53, 43, i + 1, true);
     }
     digest_tables();
     return 0;

@@ -46,14 +46,44 @@ static void drop_problem(problem *p)
     free(p->q);
 }
 
+static void copy_element(void *to, int64_t i, const problem *p, int32_t position, int32_t element)
+{
+    int64_t j = (int64_t)position * p->row_elems + element;
+    if (p->dtype == SHOAL_KV_F32)
+        ((float *)to)[i] = ((const float *)p->cache)[j];
+    else
+        ((uint16_t *)to)[i] = ((const uint16_t *)p->cache)[j];
+}
+
+/* Block b of the cache as attention reads it, NaN where there is no position. Values that are the
+ * beginning of the keys (MLA) are made of them. key, value: room for a block of f32. */
+static shoal_attend_kv make_block(void *key, void *value, const shoal_kernels *k, const problem *p,
+                                  int32_t b, int32_t n_position)
+{
+    const shoal_attend_kv kv = {
+        .key = key, .value = value, .dtype = p->dtype, .d_k = p->d_k, .d_v = p->d_v};
+    bool latent = p->key0 == 0 && p->value0 == 0;
+    memset(key, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_k * sizeof(float));
+    memset(value, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_v * sizeof(float));
+    for (int32_t i = 0; i < n_position; i++) {
+        for (int32_t c = 0; c < p->d_k; c++)
+            copy_element(key, (i / 16 * p->d_k + c) * 16 + i % 16, p, b + i, p->key0 + c);
+        for (int32_t d = 0; d < p->d_v && !latent; d++)
+            copy_element(value, (int64_t)i * p->d_v + d, p, b + i, p->value0 + d);
+    }
+    if (latent)
+        k->attend_values(value, key, p->dtype, n_position, p->d_k, p->d_v);
+    return kv;
+}
+
 /* out: [n_query of the call, d_v], for queries [i0, i1), over positions [0, n_position) that exist
  * at the time of the call. */
 static void attend(const shoal_kernels *k, float *out, const problem *p, int32_t i0, int32_t i1,
                    int32_t n_position)
 {
     int32_t n = i1 - i0;
-    float *k_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_k);
-    float *v_tile = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_v);
+    float *key = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_k);
+    float *value = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_v);
     shoal_attend_state state[64];
     int32_t first[64], last[64];
     memset(out, 0, (size_t)n * (size_t)p->d_v * sizeof(float));
@@ -63,22 +93,18 @@ static void attend(const shoal_kernels *k, float *out, const problem *p, int32_t
         int32_t n_here = n_position - b;
         if (n_here > SHOAL_ATTEND_BLOCK)
             n_here = SHOAL_ATTEND_BLOCK;
-        memset(k_tile, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_k * sizeof(float));
-        memset(v_tile, 0xff, (size_t)SHOAL_ATTEND_BLOCK * (size_t)p->d_v * sizeof(float));
-        size_t row_bytes = (size_t)p->row_elems * elem_bytes(p);
-        k->attend_tile(k_tile, v_tile, (const char *)p->cache + (size_t)b * row_bytes, row_bytes,
-                       p->dtype, n_here, p->key0, p->d_k, p->value0, p->d_v);
+        const shoal_attend_kv kv = make_block(key, value, k, p, b, n_here);
         for (int32_t i = 0; i < n; i++) {
             first[i] = p->from[i0 + i] - b;
             last[i] = p->to[i0 + i] - b;
         }
         k->attend_block(out, p->d_v, state, p->q + (int64_t)i0 * p->d_k, p->d_k, n, first, last,
-                        p->scale, k_tile, v_tile, p->d_k, p->d_v);
+                        p->scale, &kv);
     }
     for (int32_t i = 0; i < n; i++)
         k->attend_finish(out + (int64_t)i * p->d_v, &state[i], p->d_v);
-    free(k_tile);
-    free(v_tile);
+    free(key);
+    free(value);
 }
 
 static void check_naive(const problem *p, const float *out)
@@ -176,8 +202,15 @@ END_TEST
 /* MLA: the values are the first part of the keys; more heads than share one pass. */
 START_TEST(overlapping_keys_and_values)
 {
-    problem p = {.n_position = 130, .n_query = 44, .d_k = 72, .d_v = 64, .dtype = SHOAL_KV_F32};
-    check_problem(&p, 11, 0);
+    static const int32_t d_v[] = {64, 53};
+    for (int32_t i = 0; i < 4; i++) {
+        problem p = {.n_position = 130,
+                     .n_query = 44,
+                     .d_k = 72,
+                     .d_v = d_v[i / 2],
+                     .dtype = i % 2 == 0 ? SHOAL_KV_F32 : SHOAL_KV_BF16};
+        check_problem(&p, 11, 0);
+    }
 }
 END_TEST
 
@@ -187,6 +220,7 @@ START_TEST(a_masked_block_changes_nothing)
     variants v = all_variants();
     enum { D = 20 };
     float *tile = floats(SHOAL_ATTEND_BLOCK * D);
+    const shoal_attend_kv kv = {tile, tile, SHOAL_KV_F32, D, D, NULL};
     memset(tile, 0xff, SHOAL_ATTEND_BLOCK * D * sizeof(float)); /* NaN */
     static const int32_t range[][2] = {{0, 0}, {5, 5}, {9, 3}, {64, 90}, {-70, -6}, {-5, 0}};
     for (int32_t i = 0; i < v.n; i++) {
@@ -198,7 +232,7 @@ START_TEST(a_masked_block_changes_nothing)
             memcpy(before, out, sizeof out);
             shoal_attend_state state = {.max = 0.7f, .denom = 3.1f};
             v.kernels[i]->attend_block(out, D, &state, q, D, 1, &range[j][0], &range[j][1], 1.0f,
-                                       tile, tile, D, D);
+                                       &kv);
             ck_assert_int_lt(first_difference(out, before, D), 0);
             ck_assert(state.max == 0.7f && state.denom == 3.1f);
         }
@@ -217,6 +251,7 @@ START_TEST(invisible_positions_may_be_nan)
     float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
     fill(k_tile, SHOAL_ATTEND_BLOCK * D, &s);
     fill(v_tile, SHOAL_ATTEND_BLOCK * D, &s);
+    const shoal_attend_kv kv = {k_tile, v_tile, SHOAL_KV_F32, D, D, NULL};
     float q[2 * D], want[2 * D], out[2 * D];
     fill(q, 2 * D, &s);
     const int32_t first[] = {18, 18}, last[] = {21, 29};
@@ -233,8 +268,7 @@ START_TEST(invisible_positions_may_be_nan)
             float *y = i + dirty == 0 ? want : out;
             shoal_attend_state state[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
             memset(y, 0, sizeof out);
-            v.kernels[i]->attend_block(y, D, state, q, D, 2, first, last, 0.5f, k_tile, v_tile, D,
-                                       D);
+            v.kernels[i]->attend_block(y, D, state, q, D, 2, first, last, 0.5f, &kv);
             ASSERT_SAME(v.kernels[i], y, want, 2 * D);
             ck_assert(!isnan(y[0]) && !isnan(state[1].denom));
         }
@@ -255,6 +289,8 @@ START_TEST(sinks)
     float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
     float *k_none = floats(SHOAL_ATTEND_BLOCK * D);
     float *v_none = floats(SHOAL_ATTEND_BLOCK * D);
+    const shoal_attend_kv kv = {k_tile, v_tile, SHOAL_KV_F32, D, D, NULL};
+    const shoal_attend_kv none = {k_none, v_none, SHOAL_KV_F32, D, D, NULL};
     for (int32_t n_position = 0; n_position <= 40; n_position += 20) {
         for (size_t j = 0; j < sizeof sink / sizeof sink[0]; j++) {
             source s = {(uint64_t)n_position + j};
@@ -270,9 +306,9 @@ START_TEST(sinks)
                 shoal_attend_state state = {-INFINITY, 0}, other = {-INFINITY, 0};
                 memset(out, 0, sizeof out);
                 memset(want, 0, sizeof want);
-                k->attend_block(out, D, &state, q, D, 1, &first, &last, 1, k_tile, v_tile, D, D);
-                k->attend_block(want, D, &other, q, D, 1, &first, &last, 1, k_tile, v_tile, D, D);
-                k->attend_block(want, D, &other, q, D, 1, &first, &one, 1, k_none, v_none, D, D);
+                k->attend_block(out, D, &state, q, D, 1, &first, &last, 1, &kv);
+                k->attend_block(want, D, &other, q, D, 1, &first, &last, 1, &kv);
+                k->attend_block(want, D, &other, q, D, 1, &first, &one, 1, &none);
                 k->attend_sink(out, &state, sink[j], D);
                 ck_assert(same_bits(state.max, other.max) && same_bits(state.denom, other.denom));
                 for (int32_t d = 0; d < D; d++)
@@ -300,6 +336,45 @@ START_TEST(sinks)
 }
 END_TEST
 
+/* Parts of the positions merged in order: near the whole, the same for all variants; a part alone
+ * is the whole. */
+START_TEST(merged_parts)
+{
+    variants v = all_variants();
+    source s = {11};
+    enum { D = 37, N_PART = 3 };
+    float part[N_PART][D], want[D], out[D];
+    shoal_attend_state state[N_PART];
+    static const float max[N_PART] = {-2.5f, 1.25f, -90};
+    double sum = 0, value = 0;
+    for (int32_t j = 0; j < N_PART; j++) {
+        fill(part[j], D, &s);
+        state[j] = (shoal_attend_state){.max = max[j], .denom = 1.5f + (float)j};
+        sum += (double)state[j].denom * exp((double)max[j]);
+        value += (double)part[j][5] * exp((double)max[j]);
+    }
+    for (int32_t i = 0; i < v.n; i++) {
+        const shoal_kernels *k = v.kernels[i];
+        shoal_attend_state merged = state[0];
+        memcpy(out, part[0], sizeof out);
+        for (int32_t j = 1; j < N_PART; j++)
+            k->attend_merge(out, &merged, part[j], &state[j], D);
+        k->attend_finish(out, &merged, D);
+        ck_assert(merged.max == 1.25f);
+        ck_assert_double_eq_tol((double)out[5], value / sum, 1e-6);
+        if (i == 0)
+            memcpy(want, out, sizeof want);
+        ASSERT_SAME(k, out, want, D);
+
+        merged = (shoal_attend_state){-INFINITY, 0};
+        memset(out, 0, sizeof out);
+        k->attend_merge(out, &merged, part[1], &state[1], D);
+        ck_assert(merged.max == state[1].max && merged.denom == state[1].denom);
+        ck_assert_int_lt(first_difference(out, part[1], D), 0);
+    }
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, grouped_heads_with_causal_ranges);
@@ -307,6 +382,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, overlapping_keys_and_values);
     SHOAL_TEST(suite, a_masked_block_changes_nothing);
     SHOAL_TEST(suite, sinks);
+    SHOAL_TEST(suite, merged_parts);
     SHOAL_TEST(suite, invisible_positions_may_be_nan);
 }
 

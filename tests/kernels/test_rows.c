@@ -19,7 +19,8 @@ static float exp_through_attention(const shoal_kernels *k, float x)
     shoal_attend_state state = {.max = x, .denom = 1};
     float out = 1, q = 0;
     const int32_t first = 0, last = 1;
-    k->attend_block(&out, 1, &state, &q, 1, 1, &first, &last, 1.0f, k_tile, v_tile, D, D);
+    const shoal_attend_kv kv = {k_tile, v_tile, SHOAL_KV_F32, D, D, NULL};
+    k->attend_block(&out, 1, &state, &q, 1, 1, &first, &last, 1.0f, &kv);
     return out;
 }
 

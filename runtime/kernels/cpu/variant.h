@@ -36,13 +36,13 @@ void SHOAL_FN(axpy)(float *y, float a, const float *x, int64_t n);
 void SHOAL_FN(scale)(float *y, float a, int64_t n);
 void SHOAL_FN(softmax)(float *x, int32_t n);
 double SHOAL_FN(log_sum_exp)(const float *x, int32_t n);
-void SHOAL_FN(attend_tile)(float *k_tile, float *v_tile, const void *cache, size_t row_bytes,
-                           shoal_kv_dtype dtype, int32_t n_position, int32_t key0, int32_t d_k,
-                           int32_t value0, int32_t d_v);
 void SHOAL_FN(attend_block)(float *out, int64_t ld_out, shoal_attend_state *state, const float *q,
                             int64_t ld_q, int32_t n_query, const int32_t *first,
-                            const int32_t *last, float scale, const float *k_tile,
-                            const float *v_tile, int32_t d_k, int32_t d_v);
+                            const int32_t *last, float scale, const shoal_attend_kv *kv);
+void SHOAL_FN(attend_values)(void *value, const void *key, shoal_kv_dtype dtype, int32_t n_position,
+                             int32_t d_k, int32_t d_v);
+void SHOAL_FN(attend_merge)(float *out, shoal_attend_state *state, const float *part,
+                            const shoal_attend_state *part_state, int32_t d_v);
 void SHOAL_FN(attend_sink)(float *out, shoal_attend_state *state, float sink, int32_t d_v);
 void SHOAL_FN(attend_finish)(float *out, const shoal_attend_state *state, int32_t d_v);
 void SHOAL_FN(to_bf16)(uint16_t *y, const float *x, int64_t n);
