@@ -197,17 +197,20 @@ static void encode(uint8_t *code, const float *x, float scale, int32_t low, int3
     }
 }
 
-/* The value of largest magnitude, the first of equals; false if one is not finite. */
+/* The value of largest magnitude, the first of equals; false if one is not finite. Magnitudes
+ * compare like their bits, as integers in any order, so that this is done in vectors. */
 static bool find_largest(float *largest, const float *x)
 {
-    float m = x[0];
-    bool finite = true;
+    int32_t bits[SHOAL_GROUP], most = 0, first = 0;
+    memcpy(bits, x, sizeof bits);
     for (int32_t c = 0; c < SHOAL_GROUP; c++) {
-        finite &= fabsf(x[c]) < INFINITY;
-        m = fabsf(x[c]) > fabsf(m) ? x[c] : m;
+        bits[c] &= INT32_MAX;
+        most = bits[c] > most ? bits[c] : most;
     }
-    *largest = m;
-    return finite;
+    while (bits[first] != most)
+        first++;
+    *largest = x[first];
+    return most < 0x7f800000;
 }
 
 /* One lane: 32 values of a row. */
