@@ -49,11 +49,20 @@ typedef struct shoal_expert_format {
     shoal_format gate, up, down;
 } shoal_expert_format;
 
-/* Measure or carve (base/arena.h) the shard of `rank`. format: [n_layer]. In the carving run all
- * index arrays and matrix headers are filled; weights and biases are zero until loaded. Index
- * arrays live in the same arena. */
-void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_placement *placement,
-                       int32_t rank, const shoal_expert_shape *shape,
-                       const shoal_expert_format *format);
+/* What a shard is carved from. */
+typedef struct shoal_shard_plan {
+    const shoal_placement *placement;
+    int32_t rank;
+    shoal_expert_shape shape;
+    const shoal_expert_format *format; /* [n_layer] */
+    /* [n_layer, n_expert] or NULL: weights that lie elsewhere already, to be used where they are;
+     * what is NULL in them is carved */
+    const shoal_expert *kept;
+} shoal_shard_plan;
+
+/* Measure or carve (base/arena.h) the shard of plan->rank. In the carving run all index arrays and
+ * matrix headers are filled; carved weights and biases are zero until loaded. Index arrays live in
+ * the same arena. */
+void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_shard_plan *plan);
 
 #endif

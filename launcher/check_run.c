@@ -58,6 +58,7 @@ static shoal_status open_reference(reference *r, const shoal_check *check)
     SHOAL_TRY(shoal_placement_open(&r->placement, spec->n_moe_layer, spec->router.n_expert,
                                    spec->router.n_group, 1, NULL, NULL, s->log));
     shoal_model_config config = s->model_config;
+    config.packed = NULL; /* what is compared with depends on no file of former runs */
     config.n_sequence = 1;
     config.n_token_max = SHOAL_CHECK_CHUNK;
     config.n_logit_max = 1;

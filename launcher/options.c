@@ -104,6 +104,10 @@ static const shoal_option table[] = {
     INT("prefill-chunk", "N", 1, 1 << 20, RUN, prefill_chunk,
         "prompt tokens of one rank in one step (256)"),
     INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),
+    TEXT("cache", "DIR", RUN, cache,
+         "keep packed weights in files there and map them on the next start; one folder serves "
+         "any number of models, ranks and placements"),
+    FLAG("verify", RUN, verify, "with --cache: compare the checksums of what is mapped"),
     TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
     TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RUN, kernels,
          "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "

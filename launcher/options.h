@@ -77,6 +77,8 @@ typedef struct shoal_options {
     int32_t n_sequence;
     int32_t prefill_chunk;
     int32_t n_thread;
+    const char *cache; /* NULL: none */
+    bool verify;
     const char *placement; /* NULL or "uniform": uniform; else a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */

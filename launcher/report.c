@@ -65,15 +65,19 @@ static void log_memory(const shoal_session *s, const memory_table *table, int32_
 {
     const shoal_memory_table *m = &table->model;
     char t[8][SHOAL_BYTES_TEXT];
+    char mapped[SHOAL_BYTES_TEXT], from[512] = "";
+    if (m->mapped_bytes > 0)
+        snprintf(from, sizeof from, "; mapped from %s, shared by the ranks of a host: %s",
+                 s->options.cache, shoal_bytes_text(mapped, m->mapped_bytes));
     shoal_log_info(
         s->log,
         "memory of rank %d (%s): experts %s, attention %s, other weights %s, kv cache "
-        "%s, exchange %s, step %s, engine %s; together %s",
+        "%s, exchange %s, step %s, engine %s; together %s%s",
         (int)rank, shoal_comm_host(s->comm, rank), shoal_bytes_text(t[0], m->expert_bytes),
         shoal_bytes_text(t[1], m->attention_bytes), shoal_bytes_text(t[2], m->other_weight_bytes),
         shoal_bytes_text(t[3], m->kv_bytes), shoal_bytes_text(t[4], m->exchange_bytes),
         shoal_bytes_text(t[5], m->step_bytes), shoal_bytes_text(t[6], table->engine_bytes),
-        shoal_bytes_text(t[7], memory_total(table)));
+        shoal_bytes_text(t[7], memory_total(table)), from);
 }
 
 /* What the numbers will be made with. */
@@ -213,6 +217,7 @@ static shoal_json *memory_json(const memory_table *table)
     set_int(o, "expert_bytes", m->expert_bytes);
     set_int(o, "attention_bytes", m->attention_bytes);
     set_int(o, "other_weight_bytes", m->other_weight_bytes);
+    set_int(o, "mapped_bytes", m->mapped_bytes);
     set_int(o, "kv_bytes", m->kv_bytes);
     set_int(o, "exchange_bytes", m->exchange_bytes);
     set_int(o, "step_bytes", m->step_bytes);

@@ -116,6 +116,34 @@ static shoal_status open_placement(shoal_session *s)
                                      spec->router.n_group, s->n_rank, s->log);
 }
 
+/* True on the first rank of each host. */
+static bool speaks_for_host(const shoal_session *s)
+{
+    for (int32_t r = 0; r < s->rank; r++)
+        if (strcmp(shoal_comm_host(s->comm, r), shoal_comm_host(s->comm, s->rank)) == 0)
+            return false;
+    return true;
+}
+
+static shoal_status open_cache(shoal_session *s)
+{
+    const shoal_options *o = &s->options;
+    if (o->cache == NULL)
+        return SHOAL_OK;
+    const char *weights = shoal_weights_text((shoal_weights_choice)o->weights);
+    const shoal_pack_config config = {
+        .dir = o->cache,
+        .identity = shoal_pack_identity(s->checkpoint, weights),
+        .weights = weights,
+        .model = o->model,
+        .n_layer = s->spec.n_layer + (drafts_by_mtp(s) ? 1 : 0),
+        .n_expert = s->spec.router.n_expert,
+        .verify = o->verify,
+        .speaks = speaks_for_host(s),
+    };
+    return shoal_pack_cache_open(&s->cache, &config, s->log);
+}
+
 /* Everything that can be opened and checked without looking at a weight. */
 static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan)
 {
@@ -128,6 +156,7 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     SHOAL_TRY(shoal_cores_open(&s->cores, &s->compute.pool, s->options.n_thread, s->comm, s->log));
     s->engine_config.compute = s->compute;
     SHOAL_TRY(open_placement(s));
+    SHOAL_TRY(open_cache(s));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     if (s->rank != 0)
         return SHOAL_OK;
@@ -151,6 +180,7 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         .n_mtp = drafts_by_mtp(s) ? 1 : 0,
         .fast = o->math == SHOAL_MATH_FAST,
         .weights = (shoal_weights_choice)o->weights,
+        .packed = s->cache,
         .combine = (shoal_combine_kind)o->combine,
         .kv_dtype = o->kv == SHOAL_KV_CHOICE_F32 ? SHOAL_KV_F32 : SHOAL_KV_BF16,
         .n_context = o->n_context,
@@ -245,6 +275,7 @@ static void close_objects(shoal_session *s)
 {
     shoal_engine_close(s->engine);
     shoal_model_close(s->model);
+    shoal_pack_cache_close(s->cache);
     shoal_pool_close(s->compute.pool);
     shoal_placement_close(&s->placement);
     shoal_tokenizer_close(s->tokenizer);

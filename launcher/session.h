@@ -30,6 +30,7 @@ typedef struct shoal_session {
     shoal_cores cores;
     shoal_compute compute;
     shoal_placement placement;
+    shoal_pack_cache *cache; /* --cache, or NULL */
     shoal_engine_config engine_config;
     shoal_model_config model_config;
     shoal_model *model;

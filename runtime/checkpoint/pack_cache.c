@@ -181,8 +181,6 @@ shoal_status shoal_pack_cache_populate(const shoal_pack_cache *cache, const void
     while (at < end) {
         const size_t left = (size_t)(end - at);
         const size_t n = left < PIECE_BYTES ? left : PIECE_BYTES;
-        if (left > n) /* the disk reads the next piece while this one is mapped */
-            (void)madvise((void *)(uintptr_t)(at + n), left - n < n ? left - n : n, MADV_WILLNEED);
         if (madvise((void *)(uintptr_t)at, n, MADV_POPULATE_READ) != 0) {
             if (errno == EFAULT || errno == EHWPOISON)
                 return shoal_fail(cache->log, SHOAL_IO,

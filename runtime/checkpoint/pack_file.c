@@ -10,16 +10,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-size_t shoal__pack_data_bytes(const shoal_pack_part *part)
+size_t shoal_pack_data_bytes(const shoal_matrix *m)
 {
-    const shoal_matrix *m = &part->matrix;
     return m->n_col == 0 ? (size_t)m->n_row * sizeof(float)
                          : shoal_matrix_data_bytes(m->format, m->n_row, m->n_col);
 }
 
-size_t shoal__pack_scale_bytes(const shoal_pack_part *part)
+size_t shoal_pack_scale_bytes(const shoal_matrix *m)
 {
-    const shoal_matrix *m = &part->matrix;
     return m->n_col == 0 ? 0 : shoal_matrix_scale_bytes(m->format, m->n_row, m->n_col);
 }
 
@@ -41,10 +39,10 @@ uint64_t shoal__pack_checksum(const shoal_pack_unit *unit, void (*poll)(void *ar
 {
     uint64_t sum = 0;
     for (int32_t i = 0; i < unit->n_part; i++) {
-        const shoal_pack_part *part = &unit->part[i];
-        sum = checksum_bytes(sum, part->matrix.data, shoal__pack_data_bytes(part), poll, poll_arg);
-        sum = checksum_bytes(sum, (const unsigned char *)part->matrix.scale,
-                             shoal__pack_scale_bytes(part), poll, poll_arg);
+        const shoal_matrix *m = &unit->part[i].matrix;
+        sum = checksum_bytes(sum, m->data, shoal_pack_data_bytes(m), poll, poll_arg);
+        sum = checksum_bytes(sum, (const unsigned char *)m->scale, shoal_pack_scale_bytes(m), poll,
+                             poll_arg);
     }
     return sum;
 }
@@ -91,6 +89,7 @@ static shoal_status map_units(shoal__pack_file *file, const shoal__pack_index *i
         void *base = mmap(NULL, index->end, PROT_READ, MAP_SHARED, fd, 0);
         if (base == MAP_FAILED)
             return shoal_fail(log, SHOAL_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        madvise(base, index->end, MADV_HUGEPAGE); /* advice, as of the arena for weights */
         file->base = base;
         file->n_bytes = index->end;
     }

@@ -53,9 +53,9 @@ shoal_status shoal__pack_open(shoal__pack_file **file, const char *path,
                               const shoal__pack_shape *shape, shoal_log *log);
 void shoal__pack_close(shoal__pack_file *file); /* accepts NULL */
 
-/* Bytes of a part's data and of its scales. */
-size_t shoal__pack_data_bytes(const shoal_pack_part *part);
-size_t shoal__pack_scale_bytes(const shoal_pack_part *part);
+/* Bytes of the data and of the scales of a part's matrix (or vector). */
+size_t shoal_pack_data_bytes(const shoal_matrix *matrix);
+size_t shoal_pack_scale_bytes(const shoal_matrix *matrix);
 
 /* The checksum of a unit's weights as they are now. poll: called after each few MiB, may be NULL.
  */

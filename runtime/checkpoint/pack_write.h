@@ -27,4 +27,12 @@ shoal_status shoal__pack_add(uint64_t *n_bytes_added, const shoal__pack_writer *
 shoal_status shoal__pack_write_whole(const shoal__pack_writer *writer, const char *name,
                                      const void *data, size_t n_bytes);
 
+/* For the files that write: fail with errno's text ("x.pack: cannot be WHAT: ..."); call poll;
+ * write all bytes at an offset. */
+shoal_status shoal__pack_failed(const shoal__pack_writer *writer, const char *path,
+                                const char *what);
+void shoal__pack_poll(const shoal__pack_writer *writer);
+shoal_status shoal__pack_pwrite(const shoal__pack_writer *writer, int fd, const char *path,
+                                uint64_t offset, const void *data, size_t n_bytes);
+
 #endif

@@ -34,6 +34,7 @@ static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
                                   .n_mtp = m->config.n_mtp,
                                   .choice = m->config.weights,
                                   .loader = loader,
+                                  .cache = m->config.packed,
                                   .expert_format = m->expert_format,
                                   .log = m->log,
                                   .loaded = tensor_loaded,
@@ -124,6 +125,7 @@ static void carve(shoal_model *m)
     m->memory.attention_bytes = totals.attention_bytes;
     m->memory.other_weight_bytes = totals.other_bytes;
     m->memory.step_bytes = m->step_arena.used_bytes;
+    m->memory.mapped_bytes = m->to_load.mapped_bytes;
 }
 
 /* What the wire depends on, the same on every rank: whether all experts take their rows as
@@ -195,7 +197,11 @@ shoal_status shoal_model_load(shoal_model *m)
     loader.progress_arg = m;
     loader.pool = m->compute.pool;
     shoal_weights_source from = source(m, &loader);
+    if (m->config.packed != NULL)
+        shoal_pack_cache_set_poll(m->config.packed, poll_comm, m);
     shoal_status status = shoal_weights_load(&m->weights, &m->loaded, &from);
+    if (m->config.packed != NULL)
+        shoal_pack_cache_set_poll(m->config.packed, NULL, NULL);
     shoal_loader_close(&loader);
     shoal_pool_set_poll(m->compute.pool, poll_comm, m);
     return status == SHOAL_OK ? shoal__work_open(m) : status;

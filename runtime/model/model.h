@@ -15,6 +15,7 @@
 #include "experts/ffn.h"
 #include "experts/placement.h"
 #include "runtime/checkpoint/load.h"
+#include "runtime/checkpoint/pack_cache.h"
 #include "runtime/kernels/ops.h"
 #include "runtime/model/spec.h"
 #include "runtime/model/work.h"
@@ -28,6 +29,7 @@ typedef struct shoal_model_config {
     /* --math fast: integer rows for quantised weights, and the wire format of rule 2 */
     bool fast;
     shoal_weights_choice weights; /* --weights */
+    shoal_pack_cache *packed;     /* --cache, or NULL; outlives the model */
     shoal_combine_kind combine;
     shoal_kv_dtype kv_dtype;
     int32_t n_context;   /* positions per sequence */
@@ -48,8 +50,9 @@ typedef struct shoal_model_config {
 /* Bytes of memory by class, printed before anything is loaded. */
 typedef struct shoal_memory_table {
     uint64_t expert_bytes, attention_bytes, other_weight_bytes; /* model arena */
-    uint64_t kv_bytes, exchange_bytes;                          /* session arena */
-    uint64_t step_bytes;                                        /* step arena */
+    uint64_t mapped_bytes; /* weights mapped from --cache instead, shared by the ranks of a host */
+    uint64_t kv_bytes, exchange_bytes; /* session arena */
+    uint64_t step_bytes;               /* step arena */
 } shoal_memory_table;
 
 /* Three steps, so that the launcher can agree between them:

@@ -1,5 +1,5 @@
 /* The walk over the model and its layers, and the three passes. */
-#include "runtime/model/weights_walk.h"
+#include "runtime/model/weights_kept.h"
 
 #include <stdlib.h>
 
@@ -12,8 +12,8 @@ static shoal_status walk_mlp(shoal_walker *w, shoal_mlp_weights *m, bool own,
     return shoal__visit_matrix_role(w, &m->down, own, role[2], layer, n_embd, n_ff);
 }
 
-static shoal_status walk_layer(shoal_walker *w, shoal_weights *weights, int32_t layer,
-                               int32_t moe_layer)
+/* All of a layer but its experts. */
+static shoal_status walk_layer(shoal_walker *w, shoal_weights *weights, int32_t layer)
 {
     static const shoal_role dense_roles[3] = {SHOAL_ROLE_GATE, SHOAL_ROLE_UP, SHOAL_ROLE_DOWN};
     static const shoal_role shared_roles[3] = {SHOAL_ROLE_SHARED_GATE, SHOAL_ROLE_SHARED_UP,
@@ -46,8 +46,7 @@ static shoal_status walk_layer(shoal_walker *w, shoal_weights *weights, int32_t 
     if (s->shared_gated)
         SHOAL_TRY(shoal__visit_matrix_role(w, &l->shared_gate, own, SHOAL_ROLE_SHARED_EXPERT_GATE,
                                            layer, 1, s->n_embd));
-    return w->pass == SHOAL_PASS_CARVE ? SHOAL_OK
-                                       : shoal__walk_experts(w, weights, layer, moe_layer);
+    return SHOAL_OK;
 }
 
 /* What an MTP layer has beyond a decoder layer. Its copies of embedding and head equal the main
@@ -92,16 +91,24 @@ static shoal_status walk(shoal_walker *w, shoal_weights *weights)
     const shoal_spec *s = w->spec;
     bool own = weights->has_attention;
     w->memory_class = &w->totals->other_bytes;
+    SHOAL_TRY(shoal__unit_begin(w, SHOAL_PACK_NO_LAYER, SHOAL_PACK_NO_EXPERT, own));
     SHOAL_TRY(shoal__visit_matrix_role(w, &weights->embed, own, SHOAL_ROLE_EMBED, 0, s->n_vocab,
                                        s->n_embd));
     SHOAL_TRY(shoal__visit_vector_role(w, &weights->final_norm, own, SHOAL_ROLE_FINAL_NORM, 0,
                                        s->n_embd));
     SHOAL_TRY(walk_head(w, weights, own));
+    SHOAL_TRY(shoal__unit_end(w));
+    shoal__units_keep(w);
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < weights->n_layer; layer++) {
+        SHOAL_TRY(shoal__unit_begin(w, layer, SHOAL_PACK_NO_EXPERT, own));
         if (layer >= s->n_layer)
             SHOAL_TRY(walk_mtp(w, &weights->mtp, own, layer));
-        SHOAL_TRY(walk_layer(w, weights, layer, moe_layer));
+        SHOAL_TRY(walk_layer(w, weights, layer));
+        SHOAL_TRY(shoal__unit_end(w));
+        shoal__units_keep(w);
+        if (s->is_moe[layer] && w->pass != SHOAL_PASS_CARVE)
+            SHOAL_TRY(shoal__walk_experts(w, weights, layer, moe_layer));
         moe_layer += s->is_moe[layer] ? 1 : 0;
     }
     return SHOAL_OK;
@@ -119,6 +126,15 @@ shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *t
     if (weights->layer == NULL)
         return shoal_fail(source->log, SHOAL_NO_MEMORY, "no memory for the headers of %d layers",
                           weights->n_layer);
+    const size_t n_expert = (size_t)source->placement->n_layer * (size_t)s->router.n_expert;
+    if (source->cache != NULL && n_expert > 0) {
+        weights->kept_expert = calloc(n_expert, sizeof(shoal_expert));
+        if (weights->kept_expert == NULL) {
+            shoal_weights_close(weights);
+            return shoal_fail(source->log, SHOAL_NO_MEMORY,
+                              "no memory for the headers of %zu experts", n_expert);
+        }
+    }
     shoal_walker w = {.pass = SHOAL_PASS_CHECK, .source = source, .spec = s, .totals = totals};
     shoal_status status = walk(&w, weights);
     if (status != SHOAL_OK)
@@ -135,12 +151,15 @@ void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weigh
         .pass = SHOAL_PASS_CARVE, .source = source, .spec = s, .arena = arena, .totals = totals};
     (void)walk(&w, weights); /* carving cannot fail */
     size_t before = arena->used_bytes;
-    const shoal_expert_shape shape = {.n_embd = s->n_embd,
-                                      .n_ff = s->n_ff_expert,
-                                      .has_bias = s->expert_bias,
-                                      .activation = s->activation};
-    shoal_shard_carve(&weights->shard, arena, source->placement, source->rank, &shape,
-                      source->expert_format);
+    const shoal_shard_plan plan = {.placement = source->placement,
+                                   .rank = source->rank,
+                                   .shape = {.n_embd = s->n_embd,
+                                             .n_ff = s->n_ff_expert,
+                                             .has_bias = s->expert_bias,
+                                             .activation = s->activation},
+                                   .format = source->expert_format,
+                                   .kept = weights->kept_expert};
+    shoal_shard_carve(&weights->shard, arena, &plan);
     totals->expert_bytes = arena->used_bytes - before;
 }
 
@@ -150,7 +169,9 @@ shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *do
     *done = (shoal_weights_totals){0};
     shoal_walker w = {
         .pass = SHOAL_PASS_LOAD, .source = source, .spec = source->spec, .totals = done};
-    return walk(&w, weights);
+    const shoal_status status = walk(&w, weights);
+    shoal__units_close(&w);
+    return status;
 }
 
 void shoal_weights_close(shoal_weights *weights)
@@ -160,5 +181,6 @@ void shoal_weights_close(shoal_weights *weights)
         free(weights->layer[layer].attention.v_up);
     }
     free(weights->layer);
+    free(weights->kept_expert);
     *weights = (shoal_weights){0};
 }

@@ -6,6 +6,7 @@
 
 #include "experts/shard.h"
 #include "runtime/checkpoint/load.h"
+#include "runtime/checkpoint/pack_cache.h"
 #include "runtime/model/model.h"
 
 typedef struct shoal_mlp_weights {
@@ -72,14 +73,17 @@ typedef struct shoal_weights {
     shoal_layer_weights *layer; /* [n_layer] */
     shoal_mtp_weights mtp;
     shoal_shard shard;
+    shoal_expert *kept_expert; /* [MoE layers, n_expert] headers of what check found in the cache,
+                                  for the shard; NULL without one */
 } shoal_weights;
 
 /* What a pass over the tensors found and did. */
 typedef struct shoal_weights_totals {
     int64_t n_tensor;    /* of this rank */
-    uint64_t file_bytes; /* of this rank, as stored */
+    uint64_t file_bytes; /* of this rank, as stored; of what the cache keeps, as packed */
     uint64_t expert_file_bytes;
-    uint64_t expert_bytes, attention_bytes, other_bytes; /* packed, in memory */
+    uint64_t mapped_bytes;                               /* check: what the cache keeps */
+    uint64_t expert_bytes, attention_bytes, other_bytes; /* packed, carved */
 } shoal_weights_totals;
 
 /* Everything the walk needs; set up by model.c. */
@@ -90,6 +94,7 @@ typedef struct shoal_weights_source {
     int32_t n_mtp;               /* MTP layers to use: 0 or 1 */
     shoal_weights_choice choice; /* what the matrices of attention, MLPs and head become */
     shoal_loader *loader;
+    shoal_pack_cache *cache;            /* --cache, or NULL */
     shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
     shoal_log *log;
     /* Called after each tensor of the load; a status other than OK ends the load. May be NULL. */
@@ -98,7 +103,7 @@ typedef struct shoal_weights_source {
 } shoal_weights_source;
 
 /* Check all tensors of the model, also those of other ranks. Fills formats, shapes and totals.
- * weights->layer and its k_up, v_up arrays are allocated here (malloc, freed by
+ * weights->layer and its k_up, v_up arrays and kept_expert are allocated here (malloc, freed by
  * shoal_weights_close): they hold headers, not weights. */
 shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *totals,
                                  const shoal_weights_source *source);
@@ -107,7 +112,8 @@ shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *t
 void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weights_totals *totals,
                          const shoal_weights_source *source);
 
-/* Read this rank's weights into the carved memory. */
+/* Read this rank's weights into the carved memory, or bring what the cache keeps of them into
+ * memory; have the rest kept. */
 shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *done,
                                 const shoal_weights_source *source);
 

@@ -1,6 +1,6 @@
 /* The attention tensors of one layer, for both kinds. */
+#include "runtime/model/weights_kept.h"
 #include "runtime/model/weights_mla.h"
-#include "runtime/model/weights_walk.h"
 
 static shoal_status walk_gqa(shoal_walker *w, shoal_attention_weights *a, bool own, int32_t layer)
 {
@@ -29,29 +29,82 @@ static shoal_status walk_gqa(shoal_walker *w, shoal_attention_weights *a, bool o
     return shoal__visit_matrix_role(w, &a->o, own, SHOAL_ROLE_O, layer, n_embd, q_width);
 }
 
+/* Head h of kv_b in the cache: W_UK transposed (0) or W_UV (1), as they are rearranged. */
+static shoal_weight_ref head_ref(shoal_weight_ref kv_b, int32_t head, int32_t which)
+{
+    kv_b.slice = head;
+    kv_b.row0 = which;
+    return kv_b;
+}
+
+/* True if the cache has all heads, which then point to it. */
+static bool find_heads(const shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref kv_b)
+{
+    const int32_t n_head = w->spec->attention.n_head;
+    for (int32_t head = 0; head < n_head; head++) {
+        shoal_matrix k = a->k_up[head], v = a->v_up[head];
+        if (!shoal__unit_find(w, &k, head_ref(kv_b, head, 0)) ||
+            !shoal__unit_find(w, &v, head_ref(kv_b, head, 1)))
+            return false;
+    }
+    for (int32_t head = 0; head < n_head; head++) {
+        (void)shoal__unit_find(w, &a->k_up[head], head_ref(kv_b, head, 0));
+        (void)shoal__unit_find(w, &a->v_up[head], head_ref(kv_b, head, 1));
+    }
+    return true;
+}
+
+static shoal_status check_kv_b(shoal_walker *w, shoal_attention_weights *a, bool own,
+                               shoal_weight_ref ref)
+{
+    const shoal_attention_config *c = &w->spec->attention;
+    const int32_t n_row = c->n_head * (c->nope_dim + c->v_dim);
+    shoal_format format;
+    SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, c->kv_lora_rank));
+    if (!own)
+        return SHOAL_OK;
+    SHOAL_TRY(shoal__mla_heads_open(a, c, format, w->source->log));
+    if (!find_heads(w, a, ref)) {
+        shoal__walk_count(w, ref, n_row);
+        return SHOAL_OK;
+    }
+    for (int32_t head = 0; head < c->n_head; head++) {
+        shoal__unit_count(w, &a->k_up[head]);
+        shoal__unit_count(w, &a->v_up[head]);
+    }
+    return SHOAL_OK;
+}
+
+static shoal_status load_kv_b(shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref ref)
+{
+    const shoal_attention_config *c = &w->spec->attention;
+    const bool kept = find_heads(w, a, ref);
+    if (!kept)
+        SHOAL_TRY(shoal__mla_heads_load(a, c, w->source->loader, ref.name));
+    for (int32_t head = 0; head < c->n_head; head++) {
+        shoal_matrix *const half[2] = {&a->k_up[head], &a->v_up[head]};
+        for (int32_t which = 0; which < 2; which++)
+            SHOAL_TRY(kept ? shoal__unit_fetch(w, half[which])
+                           : shoal__unit_add(w, half[which], head_ref(ref, head, which)));
+    }
+    return kept ? SHOAL_OK : shoal__walk_loaded(w, ref, c->n_head * (c->nope_dim + c->v_dim));
+}
+
 /* kv_b is not kept as stored: its heads are rearranged for the absorbed form (weights_mla.h). */
 static shoal_status walk_kv_b(shoal_walker *w, shoal_attention_weights *a, bool own, int32_t layer)
 {
-    const shoal_attention_config *c = &w->spec->attention;
-    int32_t n_row = c->n_head * (c->nope_dim + c->v_dim);
     char name[SHOAL_TENSOR_NAME_MAX];
     shoal_weight_ref ref =
         shoal_weight_ref_of(shoal_spec_tensor_name(name, w->spec, SHOAL_ROLE_KV_B, layer, 0));
-    if (w->pass == SHOAL_PASS_CHECK) {
-        shoal_format format;
-        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, c->kv_lora_rank));
-        if (!own)
-            return SHOAL_OK;
-        SHOAL_TRY(shoal__mla_heads_open(a, c, format, w->source->log));
-        shoal__walk_count(w, ref, n_row);
-    } else if (own && w->pass == SHOAL_PASS_CARVE) {
-        for (int32_t head = 0; head < c->n_head; head++) {
-            shoal__walk_carve(w, &a->k_up[head]);
-            shoal__walk_carve(w, &a->v_up[head]);
-        }
-    } else if (own) {
-        SHOAL_TRY(shoal__mla_heads_load(a, c, w->source->loader, name));
-        return shoal__walk_loaded(w, ref, n_row);
+    if (w->pass == SHOAL_PASS_CHECK)
+        return check_kv_b(w, a, own, ref);
+    if (own && w->pass == SHOAL_PASS_LOAD)
+        return load_kv_b(w, a, ref);
+    if (!own || find_heads(w, a, ref))
+        return SHOAL_OK;
+    for (int32_t head = 0; head < w->spec->attention.n_head; head++) {
+        shoal__walk_carve(w, &a->k_up[head]);
+        shoal__walk_carve(w, &a->v_up[head]);
     }
     return SHOAL_OK;
 }

@@ -1,5 +1,5 @@
 /* The experts of one layer: a tensor for each, or all in one. */
-#include "runtime/model/weights_walk.h"
+#include "runtime/model/weights_kept.h"
 
 typedef struct expert_part {
     shoal_role role, bias_role;
@@ -59,8 +59,10 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
         SHOAL_TRY(
             shoal_load_check_matrix(&found, w->source->loader, ref, part->n_row, part->n_col));
         SHOAL_TRY(note_format(format, found, expert, name, w->source->log));
-        if (own)
-            shoal__walk_count(w, ref, part->n_row);
+        if (own) {
+            *part->m = (shoal_matrix){.format = found, .n_row = part->n_row, .n_col = part->n_col};
+            shoal__walk_check(w, part->m, ref);
+        }
     } else {
         SHOAL_TRY(shoal__visit_matrix(w, part->m, own, ref, part->n_row, part->n_col));
     }
@@ -70,46 +72,67 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
                                part->n_row);
 }
 
+static shoal_status visit_expert(shoal_walker *w, shoal_expert *x, shoal_expert_format *format,
+                                 bool own, int32_t layer, int32_t expert)
+{
+    const shoal_spec *s = w->spec;
+    const bool fused = s->family->expert_layout != SHOAL_EXPERTS_SEPARATE;
+    const int32_t n_ff = s->n_ff_expert, n_embd = s->n_embd;
+    const expert_part gate = {
+        .role = SHOAL_ROLE_EXPERT_GATE,
+        .bias_role = SHOAL_ROLE_EXPERT_GATE_BIAS,
+        .m = &x->gate,
+        .bias = &x->gate_bias,
+        .n_row = n_ff,
+        .n_col = n_embd,
+        .half = fused ? 0 : -1,
+    };
+    const expert_part up = {
+        .role = SHOAL_ROLE_EXPERT_UP,
+        .bias_role = SHOAL_ROLE_EXPERT_UP_BIAS,
+        .m = &x->up,
+        .bias = &x->up_bias,
+        .n_row = n_ff,
+        .n_col = n_embd,
+        .half = fused ? 1 : -1,
+    };
+    const expert_part down = {
+        .role = SHOAL_ROLE_EXPERT_DOWN,
+        .bias_role = SHOAL_ROLE_EXPERT_DOWN_BIAS,
+        .m = &x->down,
+        .bias = &x->down_bias,
+        .n_row = n_embd,
+        .n_col = n_ff,
+        .half = -1,
+    };
+    SHOAL_TRY(shoal__unit_begin(w, layer, expert, own));
+    SHOAL_TRY(visit_part(w, &gate, &format->gate, own, layer, expert));
+    SHOAL_TRY(visit_part(w, &up, &format->up, own, layer, expert));
+    SHOAL_TRY(visit_part(w, &down, &format->down, own, layer, expert));
+    return shoal__unit_end(w);
+}
+
 shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
                                  int32_t moe_layer)
 {
-    const shoal_spec *s = w->spec;
-    shoal_expert_format *format = &w->source->expert_format[moe_layer];
-    bool fused = s->family->expert_layout != SHOAL_EXPERTS_SEPARATE;
-    shoal_expert none = {0};
+    const int32_t n_expert = w->spec->router.n_expert;
+    shoal_expert none;
+    shoal_expert *kept = weights->kept_expert;
     int32_t n_local = 0;
     w->memory_class = &w->totals->expert_bytes;
-    for (int32_t e = 0; e < s->router.n_expert; e++) {
+    for (int32_t e = 0; e < n_expert; e++) {
         bool own = shoal_placement_owner(w->source->placement, moe_layer, e) == w->source->rank;
         bool load = w->pass == SHOAL_PASS_LOAD;
         if (load && !own)
             continue;
-        shoal_expert *x = load ? &weights->shard.layer[moe_layer].expert[n_local] : &none;
-        const expert_part gate = {SHOAL_ROLE_EXPERT_GATE,
-                                  SHOAL_ROLE_EXPERT_GATE_BIAS,
-                                  &x->gate,
-                                  &x->gate_bias,
-                                  s->n_ff_expert,
-                                  s->n_embd,
-                                  fused ? 0 : -1};
-        const expert_part up = {SHOAL_ROLE_EXPERT_UP,
-                                SHOAL_ROLE_EXPERT_UP_BIAS,
-                                &x->up,
-                                &x->up_bias,
-                                s->n_ff_expert,
-                                s->n_embd,
-                                fused ? 1 : -1};
-        const expert_part down = {SHOAL_ROLE_EXPERT_DOWN,
-                                  SHOAL_ROLE_EXPERT_DOWN_BIAS,
-                                  &x->down,
-                                  &x->down_bias,
-                                  s->n_embd,
-                                  s->n_ff_expert,
-                                  -1};
-        SHOAL_TRY(visit_part(w, &gate, &format->gate, own, layer, e));
-        SHOAL_TRY(visit_part(w, &up, &format->up, own, layer, e));
-        SHOAL_TRY(visit_part(w, &down, &format->down, own, layer, e));
-        n_local += own ? 1 : 0;
+        shoal_expert *x = &none;
+        if (load)
+            x = &weights->shard.layer[moe_layer].expert[n_local++];
+        else if (own && kept != NULL)
+            x = &kept[(size_t)moe_layer * (size_t)n_expert + (size_t)e];
+        none = (shoal_expert){0};
+        SHOAL_TRY(visit_expert(w, x, &w->source->expert_format[moe_layer], own, layer, e));
     }
+    shoal__units_keep(w);
     return SHOAL_OK;
 }

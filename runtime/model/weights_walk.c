@@ -1,5 +1,7 @@
 #include "runtime/model/weights_walk.h"
 
+#include "runtime/model/weights_kept.h"
+
 void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row)
 {
     uint64_t n_bytes = shoal_weight_ref_bytes(w->source->loader->checkpoint, ref, n_row);
@@ -26,6 +28,14 @@ void shoal__walk_carve(shoal_walker *w, shoal_matrix *m)
     *w->memory_class += data_bytes + scale_bytes;
 }
 
+void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref)
+{
+    if (shoal__unit_find(w, m, ref))
+        shoal__unit_count(w, m);
+    else
+        shoal__walk_count(w, ref, m->n_row);
+}
+
 shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, shoal_weight_ref ref,
                                  int32_t n_row, int32_t n_col)
 {
@@ -34,30 +44,49 @@ shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, sho
         SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, n_col));
         if (own) {
             *m = (shoal_matrix){.format = format, .n_row = n_row, .n_col = n_col};
-            shoal__walk_count(w, ref, n_row);
+            shoal__walk_check(w, m, ref);
         }
-    } else if (own && w->pass == SHOAL_PASS_CARVE) {
-        shoal__walk_carve(w, m);
-    } else if (own) {
+        return SHOAL_OK;
+    }
+    if (!own)
+        return SHOAL_OK;
+    const bool kept = shoal__unit_find(w, m, ref);
+    if (w->pass == SHOAL_PASS_LOAD && kept)
+        return shoal__unit_fetch(w, m);
+    if (w->pass == SHOAL_PASS_LOAD) {
         SHOAL_TRY(shoal_load_matrix(m, w->source->loader, ref));
+        SHOAL_TRY(shoal__unit_add(w, m, ref));
         return shoal__walk_loaded(w, ref, n_row);
     }
+    if (!kept)
+        shoal__walk_carve(w, m);
     return SHOAL_OK;
 }
 
 shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_weight_ref ref,
                                  int32_t n)
 {
-    if (w->pass == SHOAL_PASS_CHECK) {
+    if (w->pass == SHOAL_PASS_CHECK)
         SHOAL_TRY(shoal_load_check_vector(w->source->loader, ref, n));
-        if (own)
-            shoal__walk_count(w, ref, n);
-    } else if (own && w->pass == SHOAL_PASS_CARVE) {
+    if (!own)
+        return SHOAL_OK;
+    shoal_matrix m = {.format = SHOAL_FORMAT_F32, .n_row = n, .data = *v};
+    if (w->pass == SHOAL_PASS_CHECK) {
+        shoal__walk_check(w, &m, ref);
+        *v = m.data;
+        return SHOAL_OK;
+    }
+    const bool kept = shoal__unit_find(w, &m, ref);
+    if (w->pass == SHOAL_PASS_LOAD && kept)
+        return shoal__unit_fetch(w, &m);
+    if (w->pass == SHOAL_PASS_LOAD) {
+        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, ref, n));
+        SHOAL_TRY(shoal__unit_add(w, &m, ref));
+        return shoal__walk_loaded(w, ref, n);
+    }
+    if (!kept) {
         *v = SHOAL_TAKE(w->arena, n, float);
         *w->memory_class += (uint64_t)n * sizeof(float);
-    } else if (own) {
-        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, ref, n));
-        return shoal__walk_loaded(w, ref, n);
     }
     return SHOAL_OK;
 }

@@ -8,12 +8,26 @@
 
 typedef enum shoal_pass { SHOAL_PASS_CHECK, SHOAL_PASS_CARVE, SHOAL_PASS_LOAD } shoal_pass;
 
+/* The unit of the cache that the current tensors belong to (weights_kept.h). */
+typedef struct shoal_walker_unit {
+    int32_t layer, expert;
+    const shoal_pack_unit *kept; /* by a former start; NULL: it is not */
+    bool is_packed;              /* in this start, to be kept */
+    int32_t part0;               /* its first part */
+    /* Units packed but not handed over yet, all of one file, and their parts in the same order. */
+    shoal_pack_unit *packed; /* [n_packed_max] */
+    shoal_pack_part *part;   /* [n_part_max] */
+    int32_t n_packed, n_packed_max, n_part, n_part_max;
+    uint64_t n_bytes;
+} shoal_walker_unit;
+
 typedef struct shoal_walker {
     shoal_pass pass;
     const shoal_weights_source *source;
     const shoal_spec *spec;
     shoal_arena *arena;
     shoal_weights_totals *totals;
+    shoal_walker_unit unit;
     uint64_t *memory_class; /* which of totals' packed byte counts the current tensors belong to */
 } shoal_walker;
 
@@ -30,6 +44,9 @@ shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own
 shoal_status shoal__visit_vector_role(shoal_walker *w, float **v, bool own, shoal_role role,
                                       int32_t layer, int32_t n);
 
+/* Check: count a matrix of this rank, whose header is set, and point it to what is kept of it. */
+void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref);
+
 /* For tensors that are not kept as stored. */
 void shoal__walk_carve(shoal_walker *w, shoal_matrix *m);
 void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row);
@@ -39,7 +56,7 @@ shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n
 shoal_status shoal__walk_attention(shoal_walker *w, shoal_attention_weights *a, bool own,
                                    int32_t layer);
 /* Checks the experts of all ranks, reads this rank's; the shard carves its own memory
- * (experts/shard.c). */
+ * (experts/shard.c). A unit each. */
 shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
                                  int32_t moe_layer);
 

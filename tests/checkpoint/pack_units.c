@@ -33,9 +33,9 @@ void pack_units_open(pack_units *u, int32_t n_unit, int32_t n_row)
                 .key = (uint64_t)(100 + k),
                 .matrix = {.format = format[k], .n_row = n_row + k, .n_col = vector ? 0 : 64}};
             shoal_matrix *m = &part[k].matrix;
-            m->data = random_bytes(shoal__pack_data_bytes(&part[k]), &state);
-            if (shoal__pack_scale_bytes(&part[k]) > 0)
-                m->scale = random_bytes(shoal__pack_scale_bytes(&part[k]), &state);
+            m->data = random_bytes(shoal_pack_data_bytes(m), &state);
+            if (shoal_pack_scale_bytes(m) > 0)
+                m->scale = random_bytes(shoal_pack_scale_bytes(m), &state);
         }
         u->unit[i] = (shoal_pack_unit){.id = i, .n_part = PACK_UNITS_N_PART, .part = part};
     }
@@ -59,9 +59,9 @@ bool pack_units_equal(const shoal_pack_unit *found, const shoal_pack_unit *wante
         equal = a->key == b->key && a->matrix.format == b->matrix.format &&
                 a->matrix.n_row == b->matrix.n_row && a->matrix.n_col == b->matrix.n_col &&
                 (uintptr_t)a->matrix.data % 64 == 0 && (uintptr_t)a->matrix.scale % 64 == 0 &&
-                memcmp(a->matrix.data, b->matrix.data, shoal__pack_data_bytes(b)) == 0 &&
-                (shoal__pack_scale_bytes(b) == 0 ||
-                 memcmp(a->matrix.scale, b->matrix.scale, shoal__pack_scale_bytes(b)) == 0);
+                memcmp(a->matrix.data, b->matrix.data, shoal_pack_data_bytes(&b->matrix)) == 0 &&
+                (shoal_pack_scale_bytes(&b->matrix) == 0 ||
+                 memcmp(a->matrix.scale, b->matrix.scale, shoal_pack_scale_bytes(&b->matrix)) == 0);
     }
     return equal && shoal__pack_checksum(found, NULL, NULL) == found->checksum;
 }

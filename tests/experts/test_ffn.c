@@ -84,7 +84,8 @@ static void carve(fixture *f)
         {SHOAL_FORMAT_F32, SHOAL_FORMAT_F32, SHOAL_FORMAT_F32},
         {SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16},
         {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4}};
-    shoal_shard_carve(&f->shard, &f->arena, &f->placement, 0, &f->shape, format);
+    const shoal_shard_plan plan = {.placement = &f->placement, .shape = f->shape, .format = format};
+    shoal_shard_carve(&f->shard, &f->arena, &plan);
     shoal_ffn_carve(&f->ffn, &f->arena, &f->shard, N_SLOT, f->fast);
 }
 

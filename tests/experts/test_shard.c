@@ -69,13 +69,17 @@ START_TEST(test_shards_of_all_ranks)
     ck_assert_int_eq(shoal_placement_open(&p, N_LAYER, N_EXPERT, 1, N_RANK, weight, NULL, &log),
                      SHOAL_OK);
     for (int32_t rank = 0; rank < N_RANK; rank++) {
-        const shoal_expert_shape shape = {.n_embd = N_EMBD, .n_ff = N_FF, .has_bias = rank == 2};
+        const shoal_shard_plan plan = {
+            .placement = &p,
+            .rank = rank,
+            .shape = {.n_embd = N_EMBD, .n_ff = N_FF, .has_bias = rank == 2},
+            .format = format_};
         shoal_arena arena;
         shoal_shard measured, shard;
         shoal_arena_measure(&arena, "model");
-        shoal_shard_carve(&measured, &arena, &p, rank, &shape, format_);
+        shoal_shard_carve(&measured, &arena, &plan);
         ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
-        shoal_shard_carve(&shard, &arena, &p, rank, &shape, format_);
+        shoal_shard_carve(&shard, &arena, &plan);
         ck_assert_int_eq(measured.n_local_max, shard.n_local_max);
         ck_assert((shard.n_local_max == 0) == (rank == 1)); /* weight 0: no expert */
         for (int32_t l = 0; l < N_LAYER; l++)
@@ -87,8 +91,49 @@ START_TEST(test_shards_of_all_ranks)
 }
 END_TEST
 
+/* Weights that lie elsewhere are used there, and take no memory of the arena. */
+START_TEST(test_kept_experts)
+{
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "test");
+    shoal_placement p;
+    ck_assert_int_eq(shoal_placement_open(&p, N_LAYER, N_EXPERT, 1, 1, NULL, NULL, &log), SHOAL_OK);
+    shoal_expert *kept = calloc(N_LAYER * N_EXPERT, sizeof *kept);
+    ck_assert_ptr_nonnull(kept);
+    shoal_shard_plan plan = {.placement = &p,
+                             .shape = {.n_embd = N_EMBD, .n_ff = N_FF, .has_bias = true},
+                             .format = format_,
+                             .kept = kept};
+    shoal_arena arena;
+    shoal_shard shard;
+    shoal_arena_measure(&arena, "model");
+    shoal_shard_carve(&shard, &arena, &plan);
+    const size_t all_bytes = arena.used_bytes;
+    static float elsewhere[16];
+    shoal_expert *one = &kept[N_EXPERT + 2];
+    one->gate = (shoal_matrix){
+        .format = format_[1].gate, .n_row = N_FF, .n_col = N_EMBD, .data = elsewhere};
+    one->up_bias = elsewhere;
+    shoal_arena_measure(&arena, "model");
+    shoal_shard_carve(&shard, &arena, &plan);
+    ck_assert_uint_lt(arena.used_bytes,
+                      all_bytes - shoal_matrix_data_bytes(format_[1].gate, N_FF, N_EMBD));
+    ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
+    shoal_shard_carve(&shard, &arena, &plan);
+    const shoal_expert *x = &shard.layer[1].expert[2];
+    ck_assert_ptr_eq(x->gate.data, elsewhere);
+    ck_assert_ptr_eq(x->up_bias, elsewhere);
+    ck_assert(x->up.data != NULL && x->up.data != elsewhere && x->gate_bias != NULL);
+    ck_assert(shoal_arena_check(&arena));
+    shoal_arena_close(&arena);
+    free(kept);
+    shoal_placement_close(&p);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
+    SHOAL_TEST(suite, test_kept_experts);
     SHOAL_TEST(suite, test_shards_of_all_ranks);
 }
 

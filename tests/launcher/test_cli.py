@@ -23,7 +23,7 @@ class CommandLine(ShoalTest):
             run = self.expect(shoal(command, "--help"), OK)
             self.assertIn(f"usage: shoal {command} MODEL", run.out)
             self.assertIn("--help", run.out)
-            for not_built in ("--cache", "--trace", "--device"):
+            for not_built in ("--trace", "--device"):
                 self.assertNotIn(not_built, run.out)
 
     def test_version(self):
