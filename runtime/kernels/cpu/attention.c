@@ -29,7 +29,6 @@ typedef struct product {
 SHOAL_INLINE void mac_tile(const product *m, int32_t t0, int32_t n_real, int32_t b0,
                            const shoal__codec codec, const int32_t n_row, const int32_t n_band)
 {
-    const size_t part_bytes = SHOAL_LANES * shoal__codec_bytes(codec);
     const unsigned char *w = m->w + (size_t)b0 * m->band_bytes;
     shoal__vec a[8][4 * SHOAL_PARTS];
     const float *x[8];
@@ -43,7 +42,7 @@ SHOAL_INLINE void mac_tile(const product *m, int32_t t0, int32_t n_real, int32_t
                                : shoal__vec_load(m->acc + real * m->ld_acc + b0 * SHOAL_BAND +
                                                  p * SHOAL_LANES);
     }
-    const size_t column_bytes = SHOAL_BAND * shoal__codec_bytes(codec) * (size_t)n_band;
+    const size_t column_bytes = shoal__step_bytes(codec) * (size_t)n_band;
     const unsigned char *next = m->next + (size_t)b0 * column_bytes / (size_t)n_band * (size_t)m->n;
     for (int32_t k = 0; k < m->n; k++) {
         const unsigned char *column = w + (size_t)k * m->step_bytes;
@@ -51,10 +50,9 @@ SHOAL_INLINE void mac_tile(const product *m, int32_t t0, int32_t n_real, int32_t
 #pragma GCC unroll 4
         for (size_t i = 0; i < column_bytes; i += 64)
             __builtin_prefetch(next + (size_t)k * column_bytes + i, 0, 2);
-#pragma GCC unroll 16
-        for (int32_t p = 0; p < n_band * SHOAL_PARTS; p++)
-            v[p] = shoal__decode(codec, column + (size_t)(p / SHOAL_PARTS) * m->band_bytes +
-                                            (size_t)(p % SHOAL_PARTS) * part_bytes);
+#pragma GCC unroll 4
+        for (int32_t b = 0; b < n_band; b++)
+            shoal__decode(v + b * SHOAL_PARTS, codec, column + (size_t)b * m->band_bytes, 0);
 #pragma GCC unroll 8
         for (int32_t t = 0; t < n_row; t++) {
 #pragma GCC unroll 16
