@@ -95,34 +95,25 @@ typedef struct sum_job {
     float *acc;
 } sum_job;
 
+/* From the receive buffer as it lies. */
 static void sum_token(void *arg, int32_t t, int32_t worker)
 {
+    (void)worker;
     const sum_job *job = arg;
     const shoal_exchange *x = job->x;
     const shoal_plan *plan = &x->plan;
-    const shoal_kernels *kernels = x->compute.kernels;
-    const int32_t n_embd = x->config.n_embd;
-    float *row = x->combine_row + (int64_t)worker * n_embd;
+    const int32_t n_embd = x->config.n_embd, n_rank = x->config.n_rank;
+    bool exact = plan->kind == SHOAL_COMBINE_EXACT;
+    int64_t n = exact ? plan->top_k : n_rank;
+    const int32_t *home = (exact ? plan->slot_of : plan->row_of) + t * n;
+    const float *weight = plan->topk_weight + (int64_t)t * plan->top_k;
     float *acc = job->acc + (int64_t)t * n_embd;
     memset(acc, 0, (size_t)n_embd * sizeof *acc);
-    if (plan->kind == SHOAL_COMBINE_EXACT) {
-        for (int32_t j = 0; j < plan->top_k; j++) {
-            int64_t i = (int64_t)t * plan->top_k + j;
-            shoal_wire_decode(row, x->config.wire.combine, kernels,
-                              x->combine_in + (size_t)plan->slot_of[i] * x->combine_row_bytes,
-                              n_embd);
-            kernels->axpy(acc, plan->topk_weight[i], row, n_embd);
-        }
-        return;
-    }
-    for (int32_t d = 0; d < x->config.n_rank; d++) {
-        int32_t home = plan->row_of[(int64_t)t * x->config.n_rank + d];
-        if (home < 0)
-            continue;
-        shoal_wire_decode(row, x->config.wire.combine, kernels,
-                          x->combine_in + (size_t)home * x->combine_row_bytes, n_embd);
-        kernels->add(acc, row, n_embd);
-    }
+    for (int64_t i = 0; i < n; i++)
+        if (home[i] >= 0)
+            shoal_wire_axpy(acc, x->config.wire.combine, x->compute.kernels,
+                            exact ? weight[i] : 1.0F,
+                            x->combine_in + (size_t)home[i] * x->combine_row_bytes, n_embd);
 }
 
 shoal_status shoal_combine_begin(shoal_exchange *x, shoal_comm *comm, const float *done)

@@ -99,7 +99,7 @@ typedef struct shoal_exchange {
     size_t *recv_capacity;       /* [n_rank] bytes */
     unsigned char *combine_out;  /* encoded results for other sources, in recv order */
     unsigned char *combine_in;   /* encoded results of own slots (or rows), in send order */
-    float *combine_row;          /* [n_thread, n_embd] one row, per worker */
+    float *combine_row;          /* [n_thread, n_embd] reduced: the sum of a row, per worker */
     shoal_request *send_request; /* [3, n_rank] dispatch, dispatch second part, combine */
     shoal_request *recv_request; /* [3, n_rank] the same */
 } shoal_exchange;

@@ -1,5 +1,6 @@
 #include "comm/wire.h"
 
+#include <assert.h>
 #include <string.h>
 
 shoal_wire shoal_wire_format(bool fast, bool quantised, shoal_combine_kind kind)
@@ -65,6 +66,16 @@ void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kerne
         kernels->from_int8(x, row, (const float *)(const void *)(bytes + padded((size_t)n)), n);
         return;
     }
+}
+
+void shoal_wire_axpy(float *y, shoal_wire_encoding encoding, const shoal_kernels *kernels, float a,
+                     const void *row, int32_t n)
+{
+    assert(encoding != SHOAL_WIRE_INT8);
+    if (encoding == SHOAL_WIRE_F32)
+        kernels->axpy(y, a, row, n);
+    else
+        kernels->axpy_bf16(y, a, row, n);
 }
 
 void shoal_wire_encode_groups(void *row, const shoal_int8_group *x, int32_t n)

@@ -31,6 +31,10 @@ void shoal_wire_encode(void *row, shoal_wire_encoding encoding, const shoal_kern
 void shoal_wire_decode(float *x, shoal_wire_encoding encoding, const shoal_kernels *kernels,
                        const void *row, int32_t n);
 
+/* y[i] = fma(a, value i of the row, y[i]), for the encodings of results: f32 and bf16. */
+void shoal_wire_axpy(float *y, shoal_wire_encoding encoding, const shoal_kernels *kernels, float a,
+                     const void *row, int32_t n);
+
 /* A row of SHOAL_WIRE_INT8 from and to the groups that kernels multiply with, [ceil(n / 32)]: the
  * integers and scales of the wire themselves, so that a row is rounded once, at its source. */
 void shoal_wire_encode_groups(void *row, const shoal_int8_group *x, int32_t n);

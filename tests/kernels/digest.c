@@ -116,6 +116,7 @@ static void digest_row(int32_t n, int32_t round)
     DIGEST("swiglu_clamped", x, k->swiglu_clamped(y, x, a, n, 1.702f, 7.0f));
     DIGEST("add", x, k->add(y, a, n));
     DIGEST("axpy", x, k->axpy(y, 0.37f, a, n));
+    DIGEST("axpy_bf16", x, (k->to_bf16(half, a, n), k->axpy_bf16(y, 0.37f, half, n)));
     DIGEST("scale", x, k->scale(y, 1.1f, n));
     DIGEST("softmax", x, k->softmax(y, n));
     DIGEST("sigmoid", x, k->sigmoid(y, n));

@@ -196,7 +196,8 @@ START_TEST(add_and_axpy)
 {
     variants v = all_variants();
     source s = {7};
-    float x[MAX_LENGTH], y0[MAX_LENGTH], y[MAX_LENGTH], want[MAX_LENGTH];
+    float x[MAX_LENGTH], y0[MAX_LENGTH], y[MAX_LENGTH], want[MAX_LENGTH], rounded[MAX_LENGTH];
+    uint16_t half[MAX_LENGTH];
     for (int32_t i = 0; i < MAX_LENGTH; i++) {
         x[i] = draw_any(&s);
         y0[i] = draw_any(&s);
@@ -213,6 +214,13 @@ START_TEST(add_and_axpy)
             v.kernels[i]->axpy(y, 0.3f, x, n);
             for (int32_t c = 0; c < MAX_LENGTH; c++)
                 want[c] = c < n ? fmaf(0.3f, x[c], y0[c]) : y0[c];
+            ASSERT_SAME(v.kernels[i], y, want, MAX_LENGTH);
+            memcpy(y, y0, sizeof y);
+            v.kernels[i]->to_bf16(half, x, n);
+            v.kernels[i]->from_bf16(rounded, half, n);
+            v.kernels[i]->axpy_bf16(y, 0.3f, half, n);
+            for (int32_t c = 0; c < MAX_LENGTH; c++)
+                want[c] = c < n ? fmaf(0.3f, rounded[c], y0[c]) : y0[c];
             ASSERT_SAME(v.kernels[i], y, want, MAX_LENGTH);
         }
     }

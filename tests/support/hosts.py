@@ -86,10 +86,10 @@ class Hosts:
                       '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n')
         os.chmod(self.agent, 0o755)
 
-    def limit(self, index, rate):
-        """Limit what a host sends, e.g. rate "1gbit"."""
+    def limit(self, index, rate, queue="50ms"):
+        """Limit what a host sends, e.g. rate "1gbit". What would wait longer than `queue` is dropped."""
         _run("ip", "netns", "exec", self.namespace(index), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate,
-             "burst", "64kb", "latency", "50ms")
+             "burst", "64kb", "latency", queue)
 
     def link_down(self, index):
         _run("ip", "-n", self.switch, "link", "set", f"port{index}", "down")
