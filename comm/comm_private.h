@@ -8,9 +8,11 @@
 
 #define SHOAL__HOST_BYTES 64
 
-/* Larger messages are split. One TCP connection sends in order, so what is under way on a slow link
- * holds up the signs of life behind it: 16 MiB are 1.4 s at 100 Mbit/s. */
-#define SHOAL__PART_BYTES ((size_t)16 << 20)
+/* Larger messages are split, into parts that Open MPI sends at once (comm/mpi sets its limit). What
+ * it sends only when the receiver has answered waits over TCP until what this rank itself sends on
+ * that connection is through: two ranks that send much to each other would take turns. And signs of
+ * life never wait behind more than a part. */
+#define SHOAL__PART_BYTES ((size_t)256 << 10)
 
 typedef enum shoal__notice_kind {
     SHOAL__NOTICE_ALIVE = 1, /* computes */

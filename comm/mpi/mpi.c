@@ -22,10 +22,14 @@
  * much longer than that. */
 #define SPIN_US 50
 
-/* Results of a token in shared memory (some rows of 4 to 14 KB) go through the queue at once;
- * otherwise messages from 4 KB on are announced first and then copied by a system call. */
+/* vader: results of a token (some rows of 4 to 14 KB) go through the queue in shared memory at
+ * once; otherwise messages from 4 KB on are announced first and then copied by a system call. tcp:
+ * a part of a message and its header are sent without asking. */
 const shoal_mpi_setting shoal_mpi_settings[] = {
     {"OMPI_MCA_btl_vader_eager_limit", "32768"},
+    {"OMPI_MCA_btl_tcp_eager_limit", "263168"},
+    {"OMPI_MCA_btl_tcp_rndv_eager_limit", "263168"},
+    {"OMPI_MCA_btl_tcp_max_send_size", "263168"},
     {NULL, NULL},
 };
 
