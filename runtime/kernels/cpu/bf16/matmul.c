@@ -18,11 +18,11 @@
 enum {
     GROUP = SHOAL_FP8_BLOCK, /* columns that are decoded, and have a scale, together */
     PASS = 8,                /* tokens whose sums stay in registers, with two bands */
-    TOKENS = 6 * PASS,       /* tokens that share one decoding */
+    TOKENS = 8 * PASS,       /* tokens that share one decoding */
     BANDS = 8,               /* bands that share one rounding of the activations */
-    SLAB = TOKENS * GROUP,   /* activations that are rounded at a time: 12 KiB */
+    SLAB = TOKENS * GROUP,   /* activations that are rounded at a time: 16 KiB */
     PAD = 32,                /* values; rows of a slab begin in different sets of the L1 */
-    AHEAD = 2048,            /* bytes: a stream of weights is asked for this early */
+    AHEAD = 2048,            /* bytes: few tokens' weights are asked for this early */
 };
 
 typedef enum codec { CODEC_BF16, CODEC_E4M3, CODEC_PAIRS } codec;
@@ -104,9 +104,10 @@ typedef struct part {
     int32_t band;
     int32_t col0;
     int32_t n_col;
-    const unsigned char *at; /* the first band at col0 */
-    size_t band_bytes;       /* from one band to the next there */
-    const uint16_t *x;       /* rounded rows; a zero behind an odd last column */
+    const unsigned char *at;   /* the first band at col0 */
+    size_t band_bytes;         /* from one band to the next there */
+    const uint16_t *x;         /* rounded rows; a zero behind an odd last column */
+    const unsigned char *next; /* CODEC_PAIRS: what to ask for meanwhile */
 } part;
 
 /* s [n_band * n_token] += column k of the part and, if there are two, the next. */
@@ -114,6 +115,8 @@ SHOAL_INLINE void mac_pair(__m512 *s, const part *p, int32_t k, const bool two, 
                            const int32_t n_band, const int32_t n_token)
 {
     const int32_t stride = slab_stride(from, n_token);
+    if (from == CODEC_PAIRS)
+        __builtin_prefetch(p->next + (size_t)k * codec_bytes(from), 0, 2);
 #pragma GCC unroll 4
     for (int32_t b = 0; b < n_band; b++) {
         const unsigned char *at = p->at + (size_t)b * p->band_bytes + (size_t)k * codec_bytes(from);
@@ -242,7 +245,6 @@ static void decode_part(part *p, unsigned char (*pairs)[GROUP * 32], int32_t n_b
         for (int32_t k = 0; k < p->n_col; k += 2) {
             const unsigned char *w = at + (size_t)k * codec_bytes(from);
             bool two = k + 1 < p->n_col;
-            __builtin_prefetch(w + GROUP * codec_bytes(from));
             __m512i v = from == CODEC_BF16 ? load_pairs(CODEC_BF16, w, two)
                                            : load_pairs(CODEC_E4M3, w, two);
             _mm512_store_si512(pairs[b] + (size_t)k * codec_bytes(CODEC_PAIRS), v);
@@ -252,22 +254,31 @@ static void decode_part(part *p, unsigned char (*pairs)[GROUP * 32], int32_t n_b
     p->band_bytes = sizeof pairs[0];
 }
 
-/* The bands of a part for more tokens than one pass takes: weights are decoded once for all. */
+/* The bands of a part for more tokens than one pass takes: weights are decoded once for all. While
+ * the first passes compute, the columns that come next are fetched, a band in each; behind the last
+ * columns come other bands. */
 static void add_many(const part *all, int32_t n_band, int32_t n_token)
 {
     _Alignas(64) unsigned char pairs[2][GROUP * 32];
+    const size_t column_bytes = all->band_bytes / (size_t)all->w->n_col;
+    const size_t next = all->col0 + all->n_col < all->w->n_col
+                            ? (size_t)all->n_col * column_bytes
+                            : (size_t)n_band * all->band_bytes - (size_t)all->col0 * column_bytes;
     for (int32_t b = 0; b < n_band; b += 2) {
         int32_t n = n_band - b < 2 ? 1 : 2;
         part p = *all;
         p.acc += b;
         p.band += b;
         p.at += (size_t)b * p.band_bytes;
+        const unsigned char *to_come = p.at + next;
         decode_part(&p, pairs, n);
         for (int32_t pass; p.token < n_token; p.token += pass) {
             int32_t rest = n_token - p.token;
             pass = rest > 4 ? PASS : 4;
+            p.next = p.token / PASS < n ? to_come : pairs[0];
             (pass == PASS ? pairs_8 : pairs_4)(&p, n);
             p.x += pass * slab_stride(CODEC_PAIRS, pass);
+            to_come += all->band_bytes;
         }
     }
 }
