@@ -260,7 +260,8 @@ static void decode_part(part *p, unsigned char (*pairs)[GROUP * 32], int32_t n_b
 static void add_many(const part *all, int32_t n_band, int32_t n_token)
 {
     _Alignas(64) unsigned char pairs[2][GROUP * 32];
-    const size_t column_bytes = all->band_bytes / (size_t)all->w->n_col;
+    const size_t column_bytes =
+        codec_bytes(all->w->format == SHOAL_FORMAT_BF16 ? CODEC_BF16 : CODEC_E4M3);
     const size_t next = all->col0 + all->n_col < all->w->n_col
                             ? (size_t)all->n_col * column_bytes
                             : (size_t)n_band * all->band_bytes - (size_t)all->col0 * column_bytes;
