@@ -93,8 +93,8 @@ static const shoal_option table[] = {
     CHOICE("combine", "exact|reduced", RUN, combine,
            "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
     CHOICE("overlap", "auto|off", RUN, overlap,
-           "auto: steps of many rows are worked on in two halves, so that one travels while the "
-           "other computes; the same bits (auto)"),
+           "auto: steps of many rows are worked on in parts, so that one travels while another "
+           "computes; the same bits (auto)"),
     INT("context", "N", 1, INT32_MAX, RUN, n_context,
         "positions per sequence (the model's, at most 4096; perplexity 1024; check 128; bench and "
         "logits: "

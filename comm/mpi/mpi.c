@@ -14,8 +14,10 @@
 /* A fruitless test takes 0.1 us in shared memory and about 1 us over TCP (a system call). */
 #define N_TEST 16
 
-/* While computing, messages are moved and notices are read at most this often. */
-#define POLL_US 20
+/* While computing, messages are moved and notices are read at most this often: each look costs
+ * system calls over TCP, and a tenfold of looks made a prefill's arithmetic take half as long
+ * again. */
+#define POLL_US 200
 
 /* How long a wait spins before it yields the core. Round trips on one machine take 5 to 70 us, and
  * a core once yielded may come back a time slice later; ranks that share a core must not spin for

@@ -159,7 +159,7 @@ shoal_status shoal_engine_serve(shoal_engine *engine);
  * decode rows, whether they were right or not). */
 typedef struct shoal_engine_counters {
     int64_t n_step, n_prompt_row, n_decode_row;
-    int64_t n_cut_step;      /* steps worked on in two halves */
+    int64_t n_cut_step;      /* steps worked on in parts */
     int64_t n_exchange;      /* MoE layers run, those of guessing included: two hops each */
     int64_t step_us;         /* in steps, on this rank */
     shoal_phase_times times; /* of the steps: they add up to step_us */

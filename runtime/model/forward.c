@@ -140,27 +140,28 @@ static shoal_status decoder_layer(shoal_model *model, const shoal_forward_input 
     return model->poll_status; /* found between compute tiles */
 }
 
-/* All layers, in halves where the step is big enough. Dense layers have nothing to wait for. */
+/* All layers, in parts where the step is big enough. Dense layers have nothing to wait for. */
 static shoal_status layers(shoal_model *model, const shoal_forward_input *in)
 {
     const shoal_spec *s = model->spec;
-    shoal__halves halves;
-    bool overlap = shoal__halves_begin(&halves, model, in);
+    shoal__parts parts;
+    bool overlap = shoal__parts_begin(&parts, model, in);
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < s->n_layer; layer++) {
         if (overlap && s->is_moe[layer]) {
-            SHOAL_TRY(shoal__halves_layer(&halves, layer, moe_layer));
+            SHOAL_TRY(shoal__parts_layer(&parts, layer, moe_layer));
         } else {
             if (overlap)
-                SHOAL_TRY(shoal__halves_join(&halves));
+                SHOAL_TRY(shoal__parts_join(&parts));
             SHOAL_TRY(decoder_layer(model, in, layer, moe_layer));
         }
         moe_layer += s->is_moe[layer] ? 1 : 0;
     }
     if (overlap)
-        SHOAL_TRY(shoal__halves_join(&halves));
-    SHOAL_TRY(shoal_exchange_drain(&model->exchange, model->comm));
-    return overlap ? shoal_exchange_drain(&model->second_exchange, model->comm) : SHOAL_OK;
+        SHOAL_TRY(shoal__parts_join(&parts));
+    for (int32_t i = 0; i < (overlap ? parts.n_part : 1); i++)
+        SHOAL_TRY(shoal_exchange_drain(&model->exchange[i], model->comm));
+    return SHOAL_OK;
 }
 
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
@@ -198,7 +199,7 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     }
 
     SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));
-    SHOAL_TRY(shoal_exchange_drain(&model->exchange, model->comm));
+    SHOAL_TRY(shoal_exchange_drain(&model->exchange[0], model->comm));
 
     head(out, model, in, w->head_norm);
     shoal__lap(model, &model->times.logits_us);

@@ -94,14 +94,17 @@ static void carve_session(shoal_model *m)
                                           .may_source = m->may_source,
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = m->wire};
-    shoal_exchange_carve(&m->exchange, &m->session_arena, &config, &m->compute);
-    if (shoal__may_overlap(m)) {
-        shoal_exchange_config half = config;
-        half.n_token_max = (config.n_token_max + 1) / 2;
-        shoal_exchange_carve(&m->second_exchange, &m->session_arena, &half, &m->compute);
-        m->half_chunk = SHOAL_TAKE(&m->session_arena, (size_t)config.n_token_max + 1, shoal_chunk);
+    int32_t n_part = shoal__part_max(m);
+    for (int32_t i = 0; i < n_part; i++) {
+        shoal_exchange_config part = config;
+        part.n_token_max = shoal__part_rows_max(m, i);
+        shoal_exchange_carve(&m->exchange[i], &m->session_arena, &part, &m->compute);
     }
-    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange.n_slot_max,
+    m->part_chunk = n_part > 1
+                        ? SHOAL_TAKE(&m->session_arena,
+                                     (size_t)config.n_token_max + SHOAL__PART_MAX, shoal_chunk)
+                        : NULL;
+    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange[0].n_slot_max,
                     m->config.fast);
     m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
 }
@@ -116,7 +119,7 @@ static void carve(shoal_model *m)
     bool own = m->weights.has_attention;
     const shoal_step_limits limits = {.n_token_max = own ? m->config.n_token_max : 0,
                                       .n_logit_max = own ? m->config.n_logit_max : 0,
-                                      .n_slot_max = m->exchange.n_slot_max,
+                                      .n_slot_max = m->exchange[0].n_slot_max,
                                       .n_thread = shoal_pool_n_thread(m->compute.pool),
                                       .mtp = m->config.n_mtp > 0,
                                       .fast = m->config.fast};

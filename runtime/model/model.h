@@ -36,8 +36,8 @@ typedef struct shoal_model_config {
     int32_t n_sequence;  /* cache slots on THIS rank; 0 on an expert-only rank */
     int32_t n_token_max; /* rows of one rank in one step */
     int32_t n_logit_max; /* rows with logits in one step */
-    /* Steps are worked on in two halves, of which one travels while the other computes, if each
-     * half has this many rows per expert, on average over all ranks; 0: never. */
+    /* Steps are worked on in parts (four, else two), of which one travels while another computes,
+     * if each part has this many rows per expert, on average over all ranks; 0: never. */
     int32_t overlap_rows;
     const shoal_placement *placement; /* outlives the model */
     shoal_compute compute;
@@ -115,7 +115,7 @@ typedef struct shoal_forward_input {
 
 #define SHOAL_OVERLAP_ROWS 16 /* shoal_model_config.overlap_rows, if nothing speaks against it */
 
-/* Whether a step of n_row_all rows over all ranks is worked on in two halves. */
+/* Whether a step of n_row_all rows over all ranks is worked on in parts. */
 bool shoal_model_cuts(const shoal_model *model, int64_t n_row_all);
 
 /* Views into step memory, valid until the next forward. */

@@ -22,6 +22,8 @@ typedef struct shoal_slot_log { /* see shoal_model_log_slots */
     int64_t n, n_max;
 } shoal_slot_log;
 
+#define SHOAL__PART_MAX 4 /* parts of a step that are in flight together */
+
 struct shoal_model {
     const shoal_spec *spec;
     shoal_model_config config;
@@ -37,9 +39,10 @@ struct shoal_model {
     bool *may_source;     /* [n_rank] ranks that may hold tokens */
     int32_t *n_local_max; /* [n_rank] most experts of one layer */
     shoal_kv_cache cache;
-    shoal_exchange exchange;
-    shoal_exchange second_exchange; /* of second halves; not carved where no step is cut */
-    shoal_chunk *half_chunk;        /* [n_token_max + 1] chunks of both halves */
+    /* Of each part of a step; the first also of steps that are not cut. Those behind
+     * shoal__part_max are not carved. */
+    shoal_exchange exchange[SHOAL__PART_MAX];
+    shoal_chunk *part_chunk; /* [n_token_max + SHOAL__PART_MAX] chunks of all parts */
     shoal_ffn ffn;
     shoal_step step; /* its rows are rows0 .. of the n_row_step that this rank has in the step */
     int32_t row0, n_row_step;
@@ -106,27 +109,29 @@ void shoal__layer_end(shoal_model *model, const shoal_forward_input *in, int32_t
 /* Where the first row that step shows is kept in a capture [layer, n_row_step]. */
 size_t shoal__captured_row(const shoal_model *model, int32_t layer);
 
-/* overlap.c: MoE layers with two halves of the rows under way. */
-typedef struct shoal__half {
+/* overlap.c: MoE layers with several parts of the rows under way. */
+typedef struct shoal__part {
     shoal_forward_input in; /* its rows, counted from its first */
     shoal_exchange *x;
     int32_t row0;
     int32_t away_layer; /* whose results are still to be collected, -1: none */
-} shoal__half;
+} shoal__part;
 
-typedef struct shoal__halves {
+typedef struct shoal__parts {
     shoal_model *model;
     shoal_step whole;
-    shoal__half half[2];
-} shoal__halves;
+    int32_t n_part;
+    shoal__part part[SHOAL__PART_MAX];
+} shoal__parts;
 
-/* True if any step of this session may be cut. */
-bool shoal__may_overlap(const shoal_model *model);
+/* Parts that a step of this session may be cut into, and the rows of a rank in one of them. */
+int32_t shoal__part_max(const shoal_model *model);
+int32_t shoal__part_rows_max(const shoal_model *model, int32_t part);
 /* False if this step is not cut: a function of what all ranks know. */
-bool shoal__halves_begin(shoal__halves *halves, shoal_model *model, const shoal_forward_input *in);
-shoal_status shoal__halves_layer(shoal__halves *halves, int32_t layer, int32_t moe_layer);
+bool shoal__parts_begin(shoal__parts *parts, shoal_model *model, const shoal_forward_input *in);
+shoal_status shoal__parts_layer(shoal__parts *parts, int32_t layer, int32_t moe_layer);
 /* All rows are home, and model->step shows all of them again. */
-shoal_status shoal__halves_join(shoal__halves *halves);
+shoal_status shoal__parts_join(shoal__parts *parts);
 
 /* out [n_token, n_embd] = down(silu(gate(h)) * up(h)) of this rank's own weights. */
 void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights, shoal_rows h,

@@ -249,7 +249,7 @@ shoal_status shoal__moe_collect(shoal_model *model, shoal_exchange *x,
 shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32_t layer,
                         int32_t moe_layer)
 {
-    shoal_exchange *x = &model->exchange;
+    shoal_exchange *x = &model->exchange[0];
     SHOAL_TRY(shoal__moe_send(model, x, in, layer, moe_layer));
     SHOAL_TRY(shoal__moe_work(model, x, in->step, layer, moe_layer));
     return shoal__moe_collect(model, x, in);

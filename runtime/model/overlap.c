@@ -1,8 +1,7 @@
-/* Two half-batches in flight. The rows of a step that is big enough are cut in two; while rows of
- * one half travel, the other computes:
+/* Parts of a step in flight. The rows of a step that is big enough are cut in two or four; while
+ * rows of one part travel, another computes. With two:
  *
- *     attention A(l), send A | attention B(l), send B | experts A, B | collect A, attention A(l+1)
- * ...
+ *     attention A(l), send A | attention B(l), send B | experts A | experts B | collect A, ...
  *
  * so A's rows travel out under B's attention, B's under A's experts, A's results come home under
  * B's experts and B's under A's attention of the next layer. Rows do not depend on each other but
@@ -12,23 +11,35 @@
 
 #include <string.h>
 
-bool shoal__may_overlap(const shoal_model *model)
-{
-    const shoal_placement *p = model->config.placement;
-    int64_t n_source = 0;
-    for (int32_t r = 0; r < p->n_rank; r++)
-        n_source += model->may_source[r];
-    return model->config.overlap_rows > 0 && p->n_rank > 1 && model->spec->n_moe_layer > 0 &&
-           n_source * model->config.n_token_max * model->spec->router.top_k >=
-               (int64_t)2 * model->config.overlap_rows * model->spec->router.n_expert;
-}
-
-/* Smaller halves would read the weights of experts for too few rows. */
-bool shoal_model_cuts(const shoal_model *model, int64_t n_row_all)
+/* Parts of a step of n_row_all rows: smaller ones would read the weights of experts for too few
+ * rows. */
+static int32_t n_part_of(const shoal_model *model, int64_t n_row_all)
 {
     const shoal_router_config *router = &model->spec->router;
-    return shoal__may_overlap(model) &&
-           n_row_all * router->top_k >= (int64_t)2 * model->config.overlap_rows * router->n_expert;
+    int64_t per_part = (int64_t)model->config.overlap_rows * router->n_expert;
+    bool may = per_part > 0 && model->config.placement->n_rank > 1 && model->spec->n_moe_layer > 0;
+    int64_t n = may ? n_row_all * router->top_k / per_part : 1;
+    return n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+int32_t shoal__part_max(const shoal_model *model)
+{
+    int64_t n_source = 0;
+    for (int32_t r = 0; r < model->config.placement->n_rank; r++)
+        n_source += model->may_source[r];
+    return n_part_of(model, n_source * model->config.n_token_max);
+}
+
+int32_t shoal__part_rows_max(const shoal_model *model, int32_t part)
+{
+    /* The first is the whole step where it is not cut, and the second half of one. */
+    int32_t n = part == 0 ? 1 : part == 1 ? 2 : 4;
+    return (model->config.n_token_max + n - 1) / n;
+}
+
+bool shoal_model_cuts(const shoal_model *model, int64_t n_row_all)
+{
+    return n_part_of(model, n_row_all) > 1;
 }
 
 /* Rows [row0, row0 + n) of `in`, counted from row0. Returns the chunks used. */
@@ -53,16 +64,16 @@ static int32_t cut(shoal_forward_input *part, const shoal_forward_input *in, int
     return part->n_chunk;
 }
 
-/* model->step shows the rows of one half. What a block only uses while it runs is shared. */
-static void show(const shoal__halves *halves, const shoal__half *half)
+/* model->step shows the rows of one part. What a block only uses while it runs is shared. */
+static void show(const shoal__parts *parts, const shoal__part *part)
 {
-    const shoal_spec *s = halves->model->spec;
-    shoal_step *step = &halves->model->step;
-    size_t row0 = (size_t)half->row0, n_embd = (size_t)s->n_embd;
+    const shoal_spec *s = parts->model->spec;
+    shoal_step *step = &parts->model->step;
+    size_t row0 = (size_t)part->row0, n_embd = (size_t)s->n_embd;
     size_t top_k = (size_t)s->router.top_k, n_angle = (size_t)s->attention.rope.n_rot / 2;
-    *step = halves->whole;
-    halves->model->row0 = half->row0;
-    if (half->in.n_token == 0)
+    *step = parts->whole;
+    parts->model->row0 = part->row0;
+    if (part->in.n_token == 0)
         return;
     step->row += row0;
     step->x += row0 * n_embd;
@@ -76,60 +87,62 @@ static void show(const shoal__halves *halves, const shoal__half *half)
         step->shared += row0 * n_embd;
 }
 
-bool shoal__halves_begin(shoal__halves *halves, shoal_model *model, const shoal_forward_input *in)
+bool shoal__parts_begin(shoal__parts *parts, shoal_model *model, const shoal_forward_input *in)
 {
-    if (!shoal_model_cuts(model, in->n_row_all))
+    int32_t n_part = n_part_of(model, in->n_row_all), row0 = 0, n_chunk = 0;
+    if (n_part == 1)
         return false;
-    *halves = (shoal__halves){.model = model, .whole = model->step};
-    int32_t n_first = (in->n_token + 1) / 2, n_used;
-    shoal__half *a = &halves->half[0], *b = &halves->half[1];
-    *a = (shoal__half){.x = &model->exchange, .row0 = 0, .away_layer = -1};
-    *b = (shoal__half){.x = &model->second_exchange, .row0 = n_first, .away_layer = -1};
-    n_used = cut(&a->in, in, 0, n_first, model->half_chunk);
-    cut(&b->in, in, n_first, in->n_token - n_first, model->half_chunk + n_used);
+    *parts = (shoal__parts){.model = model, .whole = model->step, .n_part = n_part};
+    for (int32_t i = 0; i < n_part; i++) {
+        shoal__part *part = &parts->part[i];
+        int32_t n_left = n_part - i, n_row = (in->n_token - row0 + n_left - 1) / n_left;
+        *part = (shoal__part){.x = &model->exchange[i], .row0 = row0, .away_layer = -1};
+        n_chunk += cut(&part->in, in, row0, n_row, model->part_chunk + n_chunk);
+        row0 += n_row;
+    }
     return true;
 }
 
 /* The results of the layer before, if they are still away. */
-static shoal_status collect(const shoal__halves *halves, shoal__half *half)
+static shoal_status collect(const shoal__parts *parts, shoal__part *part)
 {
-    shoal_model *model = halves->model;
-    int32_t layer = half->away_layer;
+    shoal_model *model = parts->model;
+    int32_t layer = part->away_layer;
     if (layer < 0)
         return SHOAL_OK;
-    half->away_layer = -1;
-    SHOAL_TRY(shoal_comm_at(model->comm, half->in.step, layer));
-    SHOAL_TRY(shoal__moe_collect(model, half->x, &half->in));
-    shoal__layer_end(model, &half->in, layer);
+    part->away_layer = -1;
+    SHOAL_TRY(shoal_comm_at(model->comm, part->in.step, layer));
+    SHOAL_TRY(shoal__moe_collect(model, part->x, &part->in));
+    shoal__layer_end(model, &part->in, layer);
     return SHOAL_OK;
 }
 
-shoal_status shoal__halves_layer(shoal__halves *halves, int32_t layer, int32_t moe_layer)
+shoal_status shoal__parts_layer(shoal__parts *parts, int32_t layer, int32_t moe_layer)
 {
-    shoal_model *model = halves->model;
-    for (int i = 0; i < 2; i++) {
-        shoal__half *half = &halves->half[i];
-        show(halves, half);
-        SHOAL_TRY(collect(halves, half));
-        SHOAL_TRY(shoal__layer_begin(model, &half->in, layer));
-        SHOAL_TRY(shoal__moe_send(model, half->x, &half->in, layer, moe_layer));
+    shoal_model *model = parts->model;
+    for (int32_t i = 0; i < parts->n_part; i++) {
+        shoal__part *part = &parts->part[i];
+        show(parts, part);
+        SHOAL_TRY(collect(parts, part));
+        SHOAL_TRY(shoal__layer_begin(model, &part->in, layer));
+        SHOAL_TRY(shoal__moe_send(model, part->x, &part->in, layer, moe_layer));
     }
-    for (int i = 0; i < 2; i++) {
-        shoal__half *half = &halves->half[i];
-        show(halves, half);
-        SHOAL_TRY(shoal__moe_work(model, half->x, half->in.step, layer, moe_layer));
-        half->away_layer = layer;
+    for (int32_t i = 0; i < parts->n_part; i++) {
+        shoal__part *part = &parts->part[i];
+        show(parts, part);
+        SHOAL_TRY(shoal__moe_work(model, part->x, part->in.step, layer, moe_layer));
+        part->away_layer = layer;
     }
     return model->poll_status;
 }
 
-shoal_status shoal__halves_join(shoal__halves *halves)
+shoal_status shoal__parts_join(shoal__parts *parts)
 {
-    for (int i = 0; i < 2; i++) {
-        show(halves, &halves->half[i]);
-        SHOAL_TRY(collect(halves, &halves->half[i]));
+    for (int32_t i = 0; i < parts->n_part; i++) {
+        show(parts, &parts->part[i]);
+        SHOAL_TRY(collect(parts, &parts->part[i]));
     }
-    halves->model->step = halves->whole;
-    halves->model->row0 = 0;
+    parts->model->step = parts->whole;
+    parts->model->row0 = 0;
     return SHOAL_OK;
 }

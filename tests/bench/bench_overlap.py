@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How much of the wire two half-batches hide in prefill: two hosts (network namespaces), one rank each, a link of a given rate.
+"""How much of the wire is hidden in prefill by parts in flight: two hosts (network namespaces), one rank each, a link of a given rate.
 
     SHOAL_BUILD_DIR=build/release tests/bench/bench_overlap.py MODEL RATE [rounds] [options of shoal bench]
 

@@ -118,7 +118,7 @@ typedef struct variation {
     int32_t n_rank, n_sequence, prefill_chunk, n_thread;
     const char *kernels;
     double expert_weight[5], sequence_weight[5];
-    int32_t overlap_rows; /* 1: every step that can be cut is worked on in halves */
+    int32_t overlap_rows; /* 1: every step that can be cut is worked on in parts */
 } variation;
 
 static const variation variations[] = {
@@ -127,13 +127,13 @@ static const variation variations[] = {
     {"chunks of 1", 1, 4, 1, 1, "auto", {1}, {1}, 0},
     {"reference kernels", 1, 9, 7, 1, "reference", {1}, {1}, 0},
     {"three threads", 2, 6, 13, 3, "auto", {1, 1}, {1, 1}, 0},
-    {"halves", 2, 6, 13, 1, "auto", {1, 1}, {1, 1}, 1},
-    {"halves with threads", 3, 9, 64, 2, "auto", {1, 1, 1}, {1, 1, 1}, 1},
+    {"parts", 2, 6, 13, 1, "auto", {1, 1}, {1, 1}, 1},
+    {"parts with threads", 3, 9, 64, 2, "auto", {1, 1, 1}, {1, 1, 1}, 1},
     {"three ranks", 3, 5, 7, 1, "auto", {1, 1, 1}, {1, 1, 1}, 0},
     {"five unequal ranks", 5, 20, 100, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}, 0},
-    {"five unequal ranks in halves", 5, 20, 40, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}, 1},
+    {"five unequal ranks in parts", 5, 20, 40, 1, "auto", {3, 1, 0, 2, 1}, {1, 2, 1, 3, 1}, 1},
     {"expert-only ranks", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}, 0},
-    {"expert-only ranks in halves", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}, 1},
+    {"expert-only ranks in parts", 5, 3, 16, 1, "auto", {1, 1, 1, 1, 1}, {1, 0, 1, 0, 0}, 1},
     {"rank 0 without sequences", 3, 4, 16, 1, "auto", {1, 1, 1}, {0, 1, 1}, 0},
     {"rank 0 without anything", 3, 4, 16, 1, "auto", {0, 1, 1}, {0, 1, 1}, 1},
 };

@@ -14,8 +14,8 @@ static const int32_t layers[] = {-1, 0, 2};
 /* Rank 0 schedules and holds sequences, 1 and 3 hold sequences, 2 holds experts only. */
 static const double sequence_weight[N_RANK] = {1, 1, 0, 1};
 
-/* in_halves: the steps of the prompts are worked on in two halves. */
-static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault, bool in_halves)
+/* in_parts: the steps of the prompts are worked on in parts. */
+static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault, bool in_parts)
 {
     static int32_t prompt[N_SEQUENCE][20];
     shoal_sequence_request request[N_SEQUENCE];
@@ -29,7 +29,7 @@ static void run_with_fault(shoal_sim_engine_result *result, shoal_fault fault, b
     config.sequence_weight = sequence_weight;
     config.n_sequence = N_SEQUENCE;
     config.fault = fault;
-    config.overlap_rows = in_halves;
+    config.overlap_rows = in_parts;
     shoal_answer answer[N_SEQUENCE] = {{0}};
     shoal_answer_all all = {.request = request, .answer = answer, .n = N_SEQUENCE};
     ck_assert_int_eq(shoal_sim_engine_run(result, &config, shoal_answer_all_run, &all), SHOAL_OK);
@@ -42,12 +42,12 @@ START_TEST(the_lost_rank_is_named)
     const shoal_fault_kind kind = kinds[_i / N_RANK];
     const int32_t lost = _i % N_RANK;
     for (size_t l = 0; l < 2 * sizeof(layers) / sizeof(layers[0]); l++) {
-        const bool in_halves = l % 2 == 1; /* then in step 0, which is one of prompts */
+        const bool in_parts = l % 2 == 1; /* then in step 0, which is one of prompts */
         const int32_t layer = layers[l / 2];
         const shoal_fault fault = {
-            .kind = kind, .rank = lost, .step = in_halves ? 0 : 4, .layer = layer};
+            .kind = kind, .rank = lost, .step = in_parts ? 0 : 4, .layer = layer};
         shoal_sim_engine_result result;
-        run_with_fault(&result, fault, in_halves);
+        run_with_fault(&result, fault, in_parts);
         char name[32];
         (void)snprintf(name, sizeof(name), "rank %d", lost);
         for (int32_t r = 0; r < N_RANK; r++) {

@@ -24,7 +24,7 @@ typedef struct shoal_sim_engine_config {
     shoal_drafts drafts;
     bool fast;
     shoal_combine_kind combine;
-    int32_t overlap_rows; /* 0: no halves */
+    int32_t overlap_rows; /* 0: no parts */
     const char *kernels;
     int32_t n_thread; /* of each rank's pool */
     double deadline_s;
