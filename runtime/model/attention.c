@@ -290,6 +290,15 @@ void shoal__attend(shoal_model *model, const shoal_forward_input *in, int32_t la
     }
 }
 
+shoal_rows shoal__normed_rows(shoal_model *model, const shoal_matrix *const *w, int32_t n_matrix,
+                              int32_t n_row)
+{
+    int32_t i = 0;
+    while (i + 1 < n_matrix && !shoal__takes_int8(model, w[i]))
+        i++;
+    return shoal__rows_for(model, model->step.h_int8, w[i], model->step.h, n_row);
+}
+
 void shoal__attention(shoal_model *model, const shoal_forward_input *in, int32_t layer)
 {
     const shoal_spec *s = model->spec;

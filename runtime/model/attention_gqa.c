@@ -74,49 +74,34 @@ static void norm_rotate_store(shoal_model *model, const shoal_attention_weights 
                    (n_row * a->n_kv_head - 1) / job.units + 1);
 }
 
+/* step.q [n, n_head, head_dim], step.kv [n, 2, n_kv_head, head_dim], before norm and rotation. */
+static void project(shoal_model *model, const shoal_attention_weights *w, int32_t n)
+{
+    shoal_step *step = &model->step;
+    int64_t k_width = w->k.n_row;
+    const shoal_matrix *const matrix[3] = {&w->q, &w->k, &w->v};
+    shoal_rows h = shoal__normed_rows(model, matrix, 3, n);
+    shoal_matmul_item item[3] = {shoal__product(step->q, &w->q, h, n),
+                                 shoal__product(step->kv, &w->k, h, n),
+                                 shoal__product(step->kv + k_width, &w->v, h, n)};
+    item[1].ld_y = item[2].ld_y = 2 * k_width;
+    item[0].bias = w->q_bias;
+    item[1].bias = w->k_bias;
+    item[2].bias = w->v_bias;
+    shoal_op_matmul_many(&model->compute, item, 3);
+}
+
 void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int32_t layer)
 {
-    const shoal_spec *s = model->spec;
-    const shoal_attention_config *a = &s->attention;
     const shoal_attention_weights *w = &model->weights.layer[layer].attention;
     shoal_step *step = &model->step;
-    int64_t q_width = (int64_t)a->n_head * a->head_dim;
-    int64_t k_width = (int64_t)a->n_kv_head * a->head_dim;
-    int64_t kv_width = 2 * k_width;
     int32_t n = in->n_token;
-
-    const shoal_matmul_item item[3] = {
-        {.y = step->q,
-         .ld_y = q_width,
-         .w = &w->q,
-         .x = step->h,
-         .ld_x = s->n_embd,
-         .n_token = n,
-         .bias = w->q_bias},
-        {.y = step->kv,
-         .ld_y = kv_width,
-         .w = &w->k,
-         .x = step->h,
-         .ld_x = s->n_embd,
-         .n_token = n,
-         .bias = w->k_bias},
-        {.y = step->kv + k_width,
-         .ld_y = kv_width,
-         .w = &w->v,
-         .x = step->h,
-         .ld_x = s->n_embd,
-         .n_token = n,
-         .bias = w->v_bias},
-    };
-    shoal_op_matmul_many(&model->compute, item, 3);
+    project(model, w, n);
     norm_rotate_store(model, w, layer, n);
     shoal__attend(model, in, layer, step->q);
-    const shoal_matmul_item out = {.y = step->acc,
-                                   .ld_y = s->n_embd,
-                                   .w = &w->o,
-                                   .x = step->attended,
-                                   .ld_x = q_width,
-                                   .n_token = n,
-                                   .bias = w->o_bias};
+    shoal_matmul_item out =
+        shoal__product(step->acc, &w->o,
+                       shoal__rows_for(model, step->attention_int8, &w->o, step->attended, n), n);
+    out.bias = w->o_bias;
     shoal_op_matmul_many(&model->compute, &out, 1);
 }

@@ -26,33 +26,24 @@ static void rotate(const shoal_model *m, float *x, int32_t row)
  * rotation. */
 static void project(shoal_model *model, const shoal_attention_weights *w, int32_t n)
 {
-    const shoal_spec *s = model->spec;
-    const shoal_attention_config *a = &s->attention;
+    const shoal_attention_config *a = &model->spec->attention;
     const shoal_compute *c = &model->compute;
     shoal_step *step = &model->step;
-    int64_t q_width = (int64_t)a->n_head * a->head_dim;
-    int64_t kv_width = a->kv_lora_rank + a->rope.n_rot;
     bool low_rank = a->q_lora_rank > 0;
+    const shoal_matrix *const matrix[2] = {&w->kv_a, low_rank ? &w->q_a : &w->q};
+    shoal_rows h = shoal__normed_rows(model, matrix, 2, n);
     const shoal_matmul_item item[2] = {
-        {.y = step->kv,
-         .ld_y = kv_width,
-         .w = &w->kv_a,
-         .x = step->h,
-         .ld_x = s->n_embd,
-         .n_token = n},
-        {.y = low_rank ? step->q_latent : step->q,
-         .ld_y = low_rank ? a->q_lora_rank : q_width,
-         .w = low_rank ? &w->q_a : &w->q,
-         .x = step->h,
-         .ld_x = s->n_embd,
-         .n_token = n},
-    };
+        shoal__product(step->kv, matrix[0], h, n),
+        shoal__product(low_rank ? step->q_latent : step->q, matrix[1], h, n)};
     shoal_op_matmul_many(c, item, 2);
-    if (low_rank) {
-        shoal_op_rms_norm(c, step->q_latent, a->q_lora_rank, step->q_latent, a->q_lora_rank,
-                          w->q_a_norm, n, a->q_lora_rank, MLA_NORM_EPS);
-        shoal_op_matmul(c, step->q, q_width, &w->q_b, step->q_latent, a->q_lora_rank, n);
-    }
+    if (!low_rank)
+        return;
+    shoal_op_rms_norm(c, step->q_latent, a->q_lora_rank, step->q_latent, a->q_lora_rank,
+                      w->q_a_norm, n, a->q_lora_rank, MLA_NORM_EPS);
+    const shoal_matmul_item q =
+        shoal__product(step->q, &w->q_b,
+                       shoal__rows_for(model, step->attention_int8, &w->q_b, step->q_latent, n), n);
+    shoal_op_matmul_many(c, &q, 1);
 }
 
 /* Rows [n_row] of the step: the latent is normed, the shared key rotated, both stored; the rotated
@@ -116,8 +107,7 @@ static void absorb(shoal_model *model, const shoal_attention_weights *w, int32_t
 
 void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int32_t layer)
 {
-    const shoal_spec *s = model->spec;
-    const shoal_attention_config *a = &s->attention;
+    const shoal_attention_config *a = &model->spec->attention;
     const shoal_attention_weights *w = &model->weights.layer[layer].attention;
     shoal_step *step = &model->step;
     int64_t value_width = (int64_t)a->n_head * a->v_dim,
@@ -137,5 +127,7 @@ void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int
                                 .ld_x = latent_width,
                                 .n_token = n};
     shoal_op_matmul_many(&model->compute, step->head_item, a->n_head);
-    shoal_op_matmul(&model->compute, step->acc, s->n_embd, &w->o, step->values, value_width, n);
+    const shoal_matmul_item out = shoal__product(
+        step->acc, &w->o, shoal__rows_for(model, step->attention_int8, &w->o, step->values, n), n);
+    shoal_op_matmul_many(&model->compute, &out, 1);
 }

@@ -145,6 +145,10 @@ void shoal__add_residual(shoal_model *model, int32_t n_token);
 void shoal__attention_mla(shoal_model *model, const shoal_forward_input *in, int32_t layer);
 void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int32_t layer);
 
+/* step.h for the projections, with its integers if one of the matrices takes them. */
+shoal_rows shoal__normed_rows(shoal_model *model, const shoal_matrix *const *w, int32_t n_matrix,
+                              int32_t n_row);
+
 /* The core, for both kinds: attended [n_token, n_head, d_v] from queries [n_token, n_head, d_k]
  * over the cache. */
 void shoal__attend(shoal_model *model, const shoal_forward_input *in, int32_t layer,

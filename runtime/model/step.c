@@ -59,6 +59,11 @@ void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *sp
     step->acc = SHOAL_TAKE(arena, n * n_embd, float);
     step->h_int8 = take_int8(arena, limits->fast, n, n_embd);
     carve_attention(step, arena, spec, n, (size_t)limits->n_thread);
+    const shoal_attention_config *a = &spec->attention;
+    bool mla = a->kind == SHOAL_ATTENTION_MLA;
+    int32_t o_width = a->n_head * (mla ? a->v_dim : a->head_dim);
+    step->attention_int8 = take_int8(arena, limits->fast, n,
+                                     (size_t)(o_width > a->q_lora_rank ? o_width : a->q_lora_rank));
     step->gate = SHOAL_TAKE(arena, n * n_ff, float);
     step->up = SHOAL_TAKE(arena, n * n_ff, float);
     step->hidden_int8 = take_int8(arena, limits->fast, n, n_ff);

@@ -28,6 +28,7 @@ typedef struct shoal_step {
     float *attended;   /* [n_token_max, n_head, d_v] d_v: MLA kv_lora_rank, GQA head_dim */
     float *values;     /* [n_token_max, n_head * v_dim] MLA, after W_UV */
     shoal_matmul_item *head_item;     /* [n_head] MLA */
+    shoal_int8_group *attention_int8; /* q_latent, then what o takes, as integers; --math fast */
     int32_t *chunk_unit0;             /* [n_token_max + 1] first unit of each chunk (attention.c) */
     shoal_attend_state *attend_state; /* [n_token_max, n_head] of the segments joined so far */
     /* Parts that wait to be joined, where segments run at the same time: [pair, segment] */
