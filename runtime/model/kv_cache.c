@@ -14,6 +14,7 @@ void shoal_kv_cache_carve(shoal_kv_cache *cache, shoal_arena *arena, const shoal
     cache->n_block = ((size_t)shape->n_context + SHOAL_ATTEND_BLOCK - 1) / SHOAL_ATTEND_BLOCK;
     cache->value_offset = plane * (size_t)shape->d_k;
     cache->block_bytes = cache->value_offset + (shape->latent ? 0 : plane * (size_t)shape->d_v);
+    cache->row_bytes = cache->block_bytes / SHOAL_ATTEND_BLOCK * (size_t)shape->n_head;
     size_t n_block =
         (size_t)shape->n_layer * (size_t)shape->n_slot * (size_t)shape->n_head * cache->n_block;
     cache->data = shoal_arena_take(arena, n_block, cache->block_bytes);

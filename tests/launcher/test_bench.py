@@ -64,6 +64,8 @@ class Bench(ShoalTest):
             self.assertEqual(sum(r["prompt_rows"] for r in answer["ranks"]), 3 * 16 * answer["sequences"])
             if n_rank == 1:
                 self.assertEqual([answer["decode"]["expert_imbalance"], answer["sent_bytes_per_token"]], [1, 0])
+                # decode steps see 17, 18, 19 and 20 positions of 960 bytes
+                self.assertEqual(answer["cache_bytes_per_token"], 960 * 18.5)
             else:
                 self.assertGreater(answer["sent_bytes_per_token"], 0)
                 self.assertGreater(answer["decode"]["expert_imbalance"], 1)
