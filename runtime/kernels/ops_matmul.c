@@ -17,15 +17,14 @@ enum {
     X_BYTES = 256 << 10, /* rows of x that stay in an L2 while weights stream */
     TOKEN_STEP = 32,     /* tokens that share one decoding of the weights in cpu/matmul.c */
     FEW_TOKENS = 8,
-    BAND_STEP = 4,       /* bands that it works on at a time for few tokens */
-    N_ITEM_MAX = 512,    /* in one job */
+    BAND_STEP = 4,    /* bands that it works on at a time for few tokens */
+    N_ITEM_MAX = 512, /* in one job */
 };
 
 /* How one product is cut: token chunks by units of bands, all bands of a chunk before the next, so
  * that its rows of x stay in the cache while the weights stream. Units follow each other on the
  * job's line. */
 typedef struct grid {
-    bool in_int8;
     int32_t n_band;  /* of the matrix */
     int32_t bands;   /* per unit */
     int32_t n_split; /* units along the bands */
@@ -39,32 +38,34 @@ static int32_t ceil_div(int32_t n, int32_t by)
     return (n - 1) / by + 1;
 }
 
+static bool takes_int8(const shoal_matmul_item *item)
+{
+    return item->x_int8 != NULL && shoal_format_is_quantised(item->w->format);
+}
+
 static grid cut(const shoal_matmul_item *item)
 {
     const shoal_matrix *w = item->w;
-    grid g = {.in_int8 = item->x_int8 != NULL && shoal_format_is_quantised(w->format),
-              .n_band = shoal_matrix_n_band(w),
-              .bands = 1,
-              .n_split = 1,
-              .tokens = item->n_token};
+    bool in_int8 = takes_int8(item);
+    grid g = {.n_band = shoal_matrix_n_band(w), .bands = 1, .n_split = 1, .tokens = item->n_token};
     if (item->n_token < 1 || g.n_band == 0)
         return g;
-    int64_t x_bytes = g.in_int8 ? (int64_t)sizeof(shoal_int8_group) : SHOAL_GROUP * 4;
+    int64_t x_bytes = in_int8 ? (int64_t)sizeof(shoal_int8_group) : SHOAL_GROUP * 4;
     x_bytes *= w->n_col / SHOAL_GROUP + 1;
     int64_t tokens = X_BYTES / x_bytes / TOKEN_STEP * TOKEN_STEP;
     tokens = tokens < TOKEN_STEP ? TOKEN_STEP : tokens;
     int32_t n_chunk = tokens < item->n_token ? ceil_div(item->n_token, (int32_t)tokens) : 1;
     g.tokens = ceil_div(item->n_token, n_chunk);
-    if (n_chunk > 1 && !g.in_int8)
+    if (n_chunk > 1 && !in_int8)
         g.tokens = (int32_t)tokens;
     n_chunk = ceil_div(item->n_token, g.tokens);
-    g.bands = g.in_int8 || g.tokens > FEW_TOKENS ? 1 : BAND_STEP;
+    g.bands = in_int8 || g.tokens > FEW_TOKENS ? 1 : BAND_STEP;
     g.n_split = ceil_div(g.n_band, g.bands);
     g.n_unit = (int64_t)g.n_split * n_chunk;
     /* In f32 decoding a weight costs about as much as using it. */
-    int64_t macs = (int64_t)SHOAL_BAND * w->n_col * (g.in_int8 ? g.tokens : g.tokens + 1);
+    int64_t macs = (int64_t)SHOAL_BAND * w->n_col * (in_int8 ? g.tokens : g.tokens + 1);
     int64_t bytes = (int64_t)shoal_matrix_data_bytes(w->format, SHOAL_BAND, w->n_col);
-    g.unit_ps = g.bands * (bytes * BYTE_PS + macs * (g.in_int8 ? MAC_INT8_PS : MAC_F32_PS) + 1);
+    g.unit_ps = g.bands * (bytes * BYTE_PS + macs * (in_int8 ? MAC_INT8_PS : MAC_F32_PS) + 1);
     return g;
 }
 
@@ -75,7 +76,8 @@ typedef struct matmul_job {
     int32_t n_coarse; /* tiles; the others are fine */
     int64_t coarse_ps;
     int64_t fine_ps;
-    int64_t start_ps[N_ITEM_MAX + 1]; /* of items, and the end of the last */
+    grid grid[N_ITEM_MAX];
+    int64_t start_ps[N_ITEM_MAX];
 } matmul_job;
 
 /* Bands [band0, band1) for n_token tokens from t0 on. */
@@ -83,7 +85,7 @@ static void run_part(const shoal_kernels *k, const shoal_matmul_item *item, int3
                      int32_t band1, int32_t t0, int32_t n_token)
 {
     float *y = item->y + t0 * item->ld_y;
-    if (item->x_int8 != NULL && shoal_format_is_quantised(item->w->format))
+    if (takes_int8(item))
         k->matmul_int8(y, item->ld_y, item->w, band0, band1, item->x_int8 + t0 * item->ld_x_int8,
                        item->ld_x_int8, n_token);
     else
@@ -99,10 +101,9 @@ static void run_part(const shoal_kernels *k, const shoal_matmul_item *item, int3
 }
 
 /* The units of an item that begin in [begin_ps, end_ps) of its own line. */
-static void run_units(const shoal_kernels *k, const shoal_matmul_item *item, int64_t begin_ps,
-                      int64_t end_ps)
+static void run_units(const shoal_kernels *k, const shoal_matmul_item *item, grid g,
+                      int64_t begin_ps, int64_t end_ps)
 {
-    grid g = cut(item);
     if (g.n_unit == 0)
         return;
     int64_t unit = begin_ps <= 0 ? 0 : (begin_ps - 1) / g.unit_ps + 1;
@@ -148,7 +149,8 @@ static void matmul_tile(void *arg, int32_t tile, int32_t worker)
     int64_t begin = tile_begin_ps(job, tile);
     int64_t end = tile_begin_ps(job, tile + 1);
     for (int32_t i = item_at(job, begin); i < job->n_item && job->start_ps[i] < end; i++)
-        run_units(job->kernels, &job->item[i], begin - job->start_ps[i], end - job->start_ps[i]);
+        run_units(job->kernels, &job->item[i], job->grid[i], begin - job->start_ps[i],
+                  end - job->start_ps[i]);
 }
 
 static int64_t within(int64_t x, int64_t low, int64_t high)
@@ -158,12 +160,15 @@ static int64_t within(int64_t x, int64_t low, int64_t high)
 
 static void run_job(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item)
 {
-    matmul_job job = {.kernels = c->kernels, .item = item, .n_item = n_item};
+    matmul_job job; /* as many of its places as there are items are set */
+    job.kernels = c->kernels;
+    job.item = item;
+    job.n_item = n_item;
     int64_t total = 0;
     for (int32_t i = 0; i < n_item; i++) {
-        grid g = cut(&item[i]);
+        job.grid[i] = cut(&item[i]);
         job.start_ps[i] = total;
-        total += g.n_unit * g.unit_ps;
+        total += job.grid[i].n_unit * job.grid[i].unit_ps;
     }
     int64_t share = total / shoal_pool_n_thread(c->pool);
     job.fine_ps = within(share / FINE_SHARE, TILE_MIN_PS, TILE_PS);
