@@ -63,7 +63,7 @@ typedef struct shoal_options {
     int32_t draft_tokens; /* 0: not given */
 
     const char *input, *output, *file, *ids;
-    const char *ranks; /* inspect: "1,2,4" or "1..8" */
+    const char *ranks;                     /* inspect: "1,2,4" or "1..8" */
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
     bool resume, special, decode;
     int32_t gen_tokens, repeat;
