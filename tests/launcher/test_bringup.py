@@ -29,7 +29,7 @@ class BringUp(ShoalTest):
 
     def test_other_options(self):
         for own, says in ((["--math", "f32"], "--math"), (["--context", "64"], "--context 64"),
-                          (["--combine", "reduced"], "--combine"), (["--prefill-chunk", "3"], "--prefill-chunk 3")):
+                          (["--combine", "reduced"], "--combine"), (["--weights", "q4"], "--weights"), (["--prefill-chunk", "3"], "--prefill-chunk 3")):
             run = shoal("generate", DEMO, *HELLO, np=[[], own])
             self.expect(run, USAGE, "rank 1", "has other options", says)
             self.assertEqual(len(run.errors()), 1, run)

@@ -22,16 +22,23 @@ static void golden_path(char path[512], const char *name)
     (void)snprintf(path, 512, "%s/tests/golden/%s", getenv("SHOAL_SOURCE_DIR"), name);
 }
 
+/* --math fast, --weights */
+typedef struct golden_mode {
+    bool fast;
+    shoal_weights_choice weights;
+} golden_mode;
+
 static void open_golden(shoal_one_rank *f, const char *name, const char *kernels, int32_t n_thread,
-                        bool fast)
+                        golden_mode mode)
 {
     char model[128];
     (void)snprintf(model, sizeof(model), "tests/golden/%s", name);
     shoal_one_rank_config config = SHOAL_ONE_RANK_DEFAULT(model);
     config.kernels = kernels;
     config.n_thread = n_thread;
-    config.fast = fast;
-    config.kv_dtype = fast ? SHOAL_KV_BF16 : SHOAL_KV_F32;
+    config.fast = mode.fast;
+    config.weights = mode.weights;
+    config.kv_dtype = mode.fast ? SHOAL_KV_BF16 : SHOAL_KV_F32;
     shoal_one_rank_open(f, &config);
 }
 
@@ -173,7 +180,7 @@ START_TEST(prompt_and_greedy)
 {
     shoal_one_rank f;
     expected e;
-    open_golden(&f, goldens[_i], "auto", 2, false);
+    open_golden(&f, goldens[_i], "auto", 2, (golden_mode){0});
     open_expected(&e, goldens[_i], &f.log);
     int32_t n = e.n_prompt, k = f.spec.router.top_k;
     size_t n_vocab = (size_t)f.spec.n_vocab;
@@ -209,18 +216,23 @@ START_TEST(prompt_and_greedy)
 END_TEST
 
 /* Bytes of the logits do not depend on chunk size, thread count or kernel variant; in both --math
- * modes. */
+ * modes, and with integer weights. */
 START_TEST(same_bits)
 {
+    const golden_mode modes[] = {
+        {false, SHOAL_WEIGHTS_NATIVE},
+        {true, SHOAL_WEIGHTS_NATIVE},
+        {true, _i % 2 == 0 ? SHOAL_WEIGHTS_Q8 : SHOAL_WEIGHTS_Q4},
+    };
     const shoal_kernels *variant[8];
     int32_t n_variant = shoal_kernels_list(variant, 8);
-    for (int32_t fast = 0; fast < 2; fast++) {
+    for (size_t m = 0; m < sizeof modes / sizeof modes[0]; m++) {
         float *first = NULL;
         for (int32_t v = 0; v < n_variant; v++) {
             for (int32_t n_thread = 1; n_thread <= 3; n_thread += 2) {
                 shoal_one_rank f;
                 expected e;
-                open_golden(&f, goldens[_i], variant[v]->name, n_thread, fast == 1);
+                open_golden(&f, goldens[_i], variant[v]->name, n_thread, modes[m]);
                 open_expected(&e, goldens[_i], &f.log);
                 size_t n_bytes = (size_t)e.n_prompt * (size_t)f.spec.n_vocab * sizeof(float);
                 const int32_t chunk_rows[3] = {64, 1, 7};

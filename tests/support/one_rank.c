@@ -24,6 +24,7 @@ void shoal_one_rank_open(shoal_one_rank *r, const shoal_one_rank_config *config)
     ck_assert_int_eq(shoal_pool_open(&r->compute.pool, config->n_thread, &r->log), SHOAL_OK);
     const shoal_model_config model_config = {.n_mtp = config->n_mtp,
                                              .fast = config->fast,
+                                             .weights = config->weights,
                                              .combine = SHOAL_COMBINE_EXACT,
                                              .kv_dtype = config->kv_dtype,
                                              .n_context = config->n_context,

@@ -17,6 +17,7 @@ typedef struct shoal_one_rank_config {
     int32_t n_thread;
     int32_t n_mtp; /* MTP layers: 0 or 1 */
     bool fast;
+    shoal_weights_choice weights;
     shoal_kv_dtype kv_dtype;
     int32_t n_context, n_sequence;
     int32_t n_row_max; /* rows of a step, all with logits */
