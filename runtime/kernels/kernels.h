@@ -102,6 +102,8 @@ typedef struct shoal_kernels {
     /* y[i] += x[i]; y[i] = fma(a, x[i], y[i]). y and x do not overlap. */
     void (*add)(float *y, const float *x, int64_t n);
     void (*axpy)(float *y, float a, const float *x, int64_t n);
+    /* axpy of the values that from_bf16 gives. */
+    void (*axpy_bf16)(float *y, float a, const uint16_t *x, int64_t n);
     /* y[i] *= a. */
     void (*scale)(float *y, float a, int64_t n);
 

@@ -23,6 +23,7 @@ const shoal_kernels TABLE = {
     .swiglu_clamped = SHOAL_FN(swiglu_clamped),
     .add = SHOAL_FN(add),
     .axpy = SHOAL_FN(axpy),
+    .axpy_bf16 = SHOAL_FN(axpy_bf16),
     .scale = SHOAL_FN(scale),
     .softmax = SHOAL_FN(softmax),
     .sigmoid = SHOAL_FN(sigmoid),

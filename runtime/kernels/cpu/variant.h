@@ -33,6 +33,7 @@ void SHOAL_FN(swiglu_clamped)(float *y, const float *gate, const float *up, int6
 void SHOAL_FN(sigmoid)(float *x, int64_t n);
 void SHOAL_FN(add)(float *y, const float *x, int64_t n);
 void SHOAL_FN(axpy)(float *y, float a, const float *x, int64_t n);
+void SHOAL_FN(axpy_bf16)(float *y, float a, const uint16_t *x, int64_t n);
 void SHOAL_FN(scale)(float *y, float a, int64_t n);
 void SHOAL_FN(softmax)(float *x, int32_t n);
 double SHOAL_FN(log_sum_exp)(const float *x, int32_t n);

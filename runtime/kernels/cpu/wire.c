@@ -16,6 +16,12 @@ void SHOAL_FN(from_bf16)(float *y, const uint16_t *x, int64_t n)
         y[i] = shoal__from_bf16(x[i]);
 }
 
+void SHOAL_FN(axpy_bf16)(float *restrict y, float a, const uint16_t *restrict x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] = fmaf(a, shoal__from_bf16(x[i]), y[i]);
+}
+
 /* Adding 1.5 * 2^23 rounds half to even into the low bits. The clamp holds what a subnormal scale,
  * which has few bits, or an infinity makes of the quotient; a NaN ends as -127. Without their signs
  * floats are ordered as integers, whose largest may be found in any order. */
