@@ -93,7 +93,7 @@ class Check(ShoalTest):
 
     def test_reduced_finds_what_is_large(self):
         need_mpirun()
-        first = self.planted(DEMO, "model.layers.3.mlp.experts.11.down_proj.weight", "--combine", "reduced", n_bytes=4096)
+        first = self.planted(DEMO, "model.layers.3.mlp.experts.11.down_proj.weight", "--combine", "reduced", n_bytes=4096, bits=0x80)
         self.assertEqual((first["layer"], first["stage"]), (3, "experts"))
 
     def test_usage(self):
