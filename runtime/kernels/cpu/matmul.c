@@ -9,6 +9,7 @@ enum {
     TOKENS = SHOAL_LANES == 16 ? 8 : 4, /* of a pass, at most */
     SUMS = TOKENS,                      /* of a pass, of 16 rows each; registers hold them all */
     BANDS = 4,                          /* of a pass, at most: more streams collide in an L1 */
+    AHEAD = 2048,                       /* bytes: a stream of weights is asked for this early */
 };
 
 /* Bands of a pass with n_token tokens: about four chains of fma hide its latency. More bands than
@@ -74,6 +75,9 @@ SHOAL_INLINE void mac(shoal__vec (*s)[SHOAL_PARTS], const unsigned char *w, size
     for (int32_t k = 0; k < n; k += step, w += shoal__step_bytes(codec)) {
 #pragma GCC unroll 4
         for (int32_t b = 0; b < n_band; b++) {
+            /* The hardware's own suffices for several streams of weights that decode quickly. */
+            if (n_band == 1 || step > 1)
+                __builtin_prefetch(w + (size_t)b * band_bytes + AHEAD);
 #pragma GCC unroll 4
             for (int32_t j = 0; j < step; j++) {
                 shoal__vec v[SHOAL_PARTS];
