@@ -82,7 +82,7 @@ class Golden(ShoalTest):
     def test_weights_stay_near(self):
         """The error of the median row. Random weights suffer more than trained ones: unrelated rows would be 1.4 apart."""
         (n_row, n_vocab), want = TENSORS["prompt_logits"]
-        for math, weights, tolerance in (("f32", "bf16", 0.03), ("fast", "q8", 0.12), ("fast", "q4", 1.0)):
+        for math, weights, tolerance in (("f32", "bf16", 0.03), ("fast", "q8", 0.3), ("fast", "q4", 1.0)):
             got = self.logits(0, "--math", math, "--weights", weights)["logits"][1]
             errors = []
             for begin in range(0, n_row * n_vocab, n_vocab):
