@@ -55,8 +55,8 @@ typedef struct shoal_options {
     const char *prompt, *prompt_file, *prompt_ids; /* NULL: not given */
     shoal_text_list stop;
     int32_t max_tokens; /* 0: not given */
-    double temperature, top_p;
     int32_t top_k;
+    double temperature, top_p;
     uint64_t seed;
     bool ignore_eos;
     int32_t draft;        /* shoal_draft_choice */
