@@ -66,6 +66,7 @@ typedef struct shoal_options {
     const char *ranks;                     /* inspect: "1,2,4" or "1..8" */
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
     bool resume, special, decode;
+    bool verify; /* with cache */
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
@@ -77,8 +78,7 @@ typedef struct shoal_options {
     int32_t n_sequence;
     int32_t prefill_chunk;
     int32_t n_thread;
-    const char *cache; /* NULL: none */
-    bool verify;
+    const char *cache;     /* NULL: none */
     const char *placement; /* NULL or "uniform": uniform; else a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */
