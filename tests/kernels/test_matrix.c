@@ -341,9 +341,27 @@ START_TEST(formats_know_their_dtype)
 }
 END_TEST
 
+START_TEST(a_row_is_its_elements)
+{
+    enum { N_ROW = 37, N_COL = 96 };
+    source s = {77};
+    float row[N_COL];
+    for (int32_t format = 0; format < SHOAL_N_FORMAT; format++) {
+        shoal_matrix w = random_matrix((shoal_format)format, N_ROW, N_COL, &s);
+        for (int32_t r = 0; r < N_ROW; r += 6) {
+            shoal_matrix_row(row, &w, r);
+            for (int32_t c = 0; c < N_COL; c++)
+                ck_assert(same_bits(row[c], shoal_matrix_at(&w, r, c)));
+        }
+        drop_matrix(&w);
+    }
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, elements_are_found_again);
+    SHOAL_TEST(suite, a_row_is_its_elements);
     SHOAL_TEST(suite, mxfp4_is_taken_in_the_released_order);
     SHOAL_TEST(suite, values_are_rounded_to_the_nearest_even_step);
     SHOAL_TEST(suite, what_a_scale_cannot_hold_becomes_zero);
