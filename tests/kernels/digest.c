@@ -117,8 +117,6 @@ static void digest_row(int32_t n, int32_t round)
     DIGEST("add", x, k->add(y, a, n));
     DIGEST("axpy", x, k->axpy(y, 0.37f, a, n));
     DIGEST("axpy_bf16", x, (k->to_bf16(half, a, n), k->axpy_bf16(y, 0.37f, half, n)));
-    k->to_bf16(half, a, n);
-    DIGEST("axpy_bf16", x, k->axpy_bf16(y, 0.37f, half, n));
     DIGEST("scale", x, k->scale(y, 1.1f, n));
     DIGEST("softmax", x, k->softmax(y, n));
     DIGEST("sigmoid", x, k->sigmoid(y, n));
