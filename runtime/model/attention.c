@@ -98,9 +98,10 @@ static unit unit_of(const attend_job *job, int32_t i)
     unit u = {.chunk = &job->in->chunk[c]};
     int32_t s0, s1, n_tile = n_pair_tile(job, u.chunk);
     chunk_segments(job, u.chunk, &s0, &s1);
+    int32_t n_segment = s1 > s0 ? s1 - s0 : 1; /* a chunk with a unit has one */
     i -= unit0[c];
-    u.kv_head = i / (n_tile * (s1 - s0));
-    u.segment = s0 + i / n_tile % (s1 - s0);
+    u.kv_head = i / (n_tile * n_segment);
+    u.segment = s0 + i / n_tile % n_segment;
     u.pair0 = i % n_tile * SHOAL_QUERY_TILE;
     int32_t n_pair = u.chunk->n_row * job->n_group - u.pair0;
     u.n_pair = n_pair < SHOAL_QUERY_TILE ? n_pair : SHOAL_QUERY_TILE;
