@@ -19,6 +19,12 @@ TENSORS = read_safetensors(golden(NAME, "expected.safetensors"))
 PROMPT = ids_text(EXPECTED["prompt_ids"])
 
 
+def chosen(out, row):
+    """The experts of a row, a set for each MoE layer."""
+    (n_layer, n_row, k), expert = out["topk_expert"]
+    return [set(expert[at:at + k]) for at in range(row * k, n_layer * n_row * k, n_row * k)]
+
+
 class Golden(ShoalTest):
     def logits(self, np, *options):
         run = shoal("logits", golden(NAME), "--ids", PROMPT, "--output", self.path("out.safetensors"), *options, np=np)
@@ -93,10 +99,18 @@ class Golden(ShoalTest):
                 self.assertLessEqual(sorted(errors)[n_row // 2], tolerance)
 
     def test_reduced(self):
-        for math, tolerance in (("f32", 1e-4), ("fast", 5e-2)):
-            exact = self.logits(0, "--math", math)["logits"][1]
+        """Rows whose experts are those of `exact` are near it. A rounding may tip a choice between experts that are nearly
+        equal, which random weights turn into another row: rarely with bf16 rows, never with f32."""
+        for math, tolerance, tipped_max in (("f32", 1e-4, 0), ("fast", 5e-2, 2)):
+            exact = self.logits(0, "--math", math)
+            n_row, n_vocab = exact["logits"][0]
             for np in (2, 3, 7) if FULL else (3,):
-                self.assertClose(self.logits(np, "--math", math, "--combine", "reduced")["logits"][1], exact, tolerance)
+                out = self.logits(np, "--math", math, "--combine", "reduced")
+                same = [row for row in range(n_row) if chosen(out, row) == chosen(exact, row)]
+                self.assertGreaterEqual(len(same), n_row - tipped_max)
+                for row in same:
+                    at = slice(row * n_vocab, (row + 1) * n_vocab)
+                    self.assertClose(out["logits"][1][at], exact["logits"][1][at], tolerance)
 
     def test_each_rank_reads_its_own_experts(self):
         def read(np):
