@@ -15,7 +15,7 @@ enum {
     FINE_SHARE = 64,  /* but the last quarter of the job has finer ones: all end together */
 
     X_BYTES = 256 << 10, /* rows of x that stay in an L2 while weights stream */
-    TOKEN_STEP = 32,     /* tokens that share one decoding of the weights in cpu/matmul.c */
+    TOKEN_STEP = 32,     /* chunks are multiples of it, and so of what kernels work on at a time */
     FEW_TOKENS = 8,
     BAND_STEP = 4,    /* bands that it works on at a time for few tokens */
     N_ITEM_MAX = 512, /* in one job */
