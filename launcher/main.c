@@ -104,7 +104,9 @@ static void print_usage(FILE *out)
 
 static void print_command_help(FILE *out, const command *c)
 {
-    fprintf(out, "usage: shoal %s MODEL [options]\n\n%s\n", c->name, c->text);
+    const shoal_argument *a = shoal_option_argument(c->bit);
+    fprintf(out, "usage: shoal %s%s%s [options]\n\n%s\n", c->name, a->name != NULL ? " " : "",
+            a->name != NULL ? a->name : "", c->text);
     shoal_options_print(out, c->bit);
 }
 

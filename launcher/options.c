@@ -129,6 +129,19 @@ const shoal_option *shoal_option_table(void)
     return table;
 }
 
+/* The first that knows the command; the last knows all. */
+static const shoal_argument arguments[] = {
+    {ALL, "MODEL", "a checkpoint folder", AT(model)},
+};
+
+const shoal_argument *shoal_option_argument(int32_t command)
+{
+    const shoal_argument *a = arguments;
+    while ((a->commands & command) == 0)
+        a++;
+    return a;
+}
+
 void shoal_options_init(shoal_options *options, int32_t command)
 {
     *options = (shoal_options){

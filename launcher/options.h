@@ -111,13 +111,23 @@ typedef struct shoal_option {
 /* The table; ends with a NULL name. */
 const shoal_option *shoal_option_table(void);
 
+/* The one argument of a command that is no option. */
+typedef struct shoal_argument {
+    int32_t commands; /* bits */
+    const char *name; /* "MODEL"; NULL: the command takes none */
+    const char *what; /* "a checkpoint folder", for messages */
+    size_t offset;    /* of its const char * in shoal_options */
+} shoal_argument;
+
+const shoal_argument *shoal_option_argument(int32_t command);
+
 /* Fill with the defaults that --help states. */
 void shoal_options_init(shoal_options *options, int32_t command);
 
 /* Parse the arguments behind the command's name (`--name value` or `--name=value`, `--` ends the
- * options, the one other argument is MODEL). With --help in it nothing else is demanded. Errors:
- * USAGE: unknown option (with the nearest one there is), missing, malformed or out-of-range value,
- * missing MODEL or required option. */
+ * options, the one other argument is what shoal_option_argument says). With --help in it nothing
+ * else is demanded. Errors: USAGE: unknown option (with the nearest one there is), missing,
+ * malformed or out-of-range value, missing or superfluous argument, missing required option. */
 shoal_status shoal_options_parse(shoal_options *options, const char *command_name, int argc,
                                  char *const *argv, shoal_log *log);
 

@@ -317,11 +317,12 @@ static shoal_status fail_unknown(int32_t command, const char *command_name, cons
 static shoal_status check_required(const shoal_options *options, const char *command_name,
                                    shoal_log *log)
 {
-    if (options->model == NULL || options->model[0] == '\0')
+    const shoal_argument *a = shoal_option_argument(options->command);
+    const char *const *given = (const char *const *)((const char *)options + a->offset);
+    if (a->name != NULL && (*given == NULL || (*given)[0] == '\0'))
         return shoal_fail(log, SHOAL_USAGE,
-                          "no MODEL given: shoal %s MODEL [options], where MODEL is a checkpoint "
-                          "folder; see shoal %s --help",
-                          command_name, command_name);
+                          "no %s given: shoal %s %s [options], where %s is %s; see shoal %s --help",
+                          a->name, command_name, a->name, a->name, a->what, command_name);
     for (const shoal_option *o = shoal_option_table(); o->name != NULL; o++) {
         const char *const *text = (const char *const *)((const char *)options + o->offset);
         if (o->required && (o->commands & options->command) != 0 && *text == NULL)
@@ -337,6 +338,23 @@ static shoal_status check_required(const shoal_options *options, const char *com
     return SHOAL_OK;
 }
 
+static shoal_status store_argument(shoal_options *options, const char *command_name,
+                                   const char *argument, shoal_log *log)
+{
+    const shoal_argument *a = shoal_option_argument(options->command);
+    const char **field = (const char **)((char *)options + a->offset);
+    if (a->name == NULL)
+        return shoal_fail(log, SHOAL_USAGE,
+                          "found '%s', but shoal %s takes options only; see shoal %s --help",
+                          argument, command_name, command_name);
+    if (*field != NULL)
+        return shoal_fail(log, SHOAL_USAGE,
+                          "found '%s' behind %s '%s', wanted an option; see shoal %s --help",
+                          argument, a->name, *field, command_name);
+    *field = argument;
+    return SHOAL_OK;
+}
+
 shoal_status shoal_options_parse(shoal_options *options, const char *command_name, int argc,
                                  char *const *argv, shoal_log *log)
 {
@@ -346,12 +364,7 @@ shoal_status shoal_options_parse(shoal_options *options, const char *command_nam
         if (strcmp(argument, "--") == 0 && !only_arguments) {
             only_arguments = true;
         } else if (argument[0] != '-' || only_arguments) {
-            if (options->model != NULL)
-                return shoal_fail(log, SHOAL_USAGE,
-                                  "found '%s' behind MODEL '%s', wanted an option; see shoal %s "
-                                  "--help",
-                                  argument, options->model, command_name);
-            options->model = argument;
+            SHOAL_TRY(store_argument(options, command_name, argument, log));
         } else if (strcmp(argument, "-h") == 0) {
             options->help = true;
         } else {
