@@ -11,6 +11,9 @@
 
 #define SHOAL_CLUSTER_NAME 64
 
+/* Of the bytes that an Ethernet carries those of messages: 1448 of 1538. */
+#define SHOAL_NIC_PAYLOAD 0.94
+
 typedef struct shoal_cluster_host {
     char name[SHOAL_CLUSTER_NAME];
     char address[SHOAL_CLUSTER_NAME]; /* what launch connects to; "": the name */
@@ -22,10 +25,11 @@ typedef struct shoal_cluster_host {
 } shoal_cluster_host;
 
 typedef struct shoal_cluster_rank {
-    int32_t host;          /* index */
-    int32_t gpu;           /* -1: cpu; N: cuda:N */
-    int32_t n_thread;      /* cpu */
-    uint64_t memory_bytes; /* that this rank may fill: weights, cache, buffers */
+    int32_t host;                    /* index */
+    int32_t gpu;                     /* -1: cpu; N: cuda:N */
+    char device[SHOAL_CLUSTER_NAME]; /* the processor or GPU, for people; "": not known */
+    int32_t n_thread;                /* cpu */
+    uint64_t memory_bytes;           /* that this rank may fill: weights, cache, buffers */
     /* A sequential read by its threads, while the host's other ranks read too. */
     double read_gb_per_s;
     /* Products with weights of a format as `--math fast` makes them: packed weight bytes a second

@@ -1,0 +1,92 @@
+/* Published figures of GPUs and processors. Sources are in the comments; figures of people's own
+ * machines, in the cluster file or from a probe, replace them. */
+#include "launcher/cluster/cluster_presets.h"
+
+#include <string.h>
+
+/* Memory, bandwidth and dense tensor rates with f32 sums as NVIDIA states them: "Ampere GA102 GPU
+ * Architecture", "Ada GPU Architecture", "RTX Blackwell GPU Architecture", "H100 Tensor Core GPU"
+ * (data sheet, SXM), each in its table of specifications. f32 is the rate without tensor cores. One
+ * way of PCIe 4.0 x16 copies about 25 of 31.5 GB/s from pinned memory, 5.0 about 50 of 63. */
+static const shoal_gpu_preset gpu_preset[] = {
+    {"rtx3090", "GeForce RTX 3090", 24, 936, 71.2, 284.7, 35.6, 25},
+    {"rtx4090", "GeForce RTX 4090", 24, 1008, 165.2, 660.6, 82.6, 25},
+    {"rtx5090", "GeForce RTX 5090", 32, 1792, 209.5, 838, 104.8, 50},
+    {"h100", "H100 SXM 80 GB", 80, 3352, 989.4, 1978.9, 66.9, 50},
+    {NULL, NULL, 0, 0, 0, 0, 0, 0},
+};
+
+/* Per core, all cores busy. avx512vnni is measured (docs/PERFORMANCE.md, one core of an AMD EPYC of
+ * Zen 4: 473 GOP/s of vpdpbusd, 117 GFLOP/s of fma, 20 to 28 GB/s read); the others are
+ * instructions per cycle times the usual clock of all cores: avx2      2 fma of 256 bits at 3.6
+ * GHz; integer products by vpmaddubsw, vpmaddwd and two adds avx2vnni  2 vpdpbusd of 256 bits
+ * at 3.6 GHz n100      Gracemont: 2 units of 128 bits at 2.6 GHz; one channel of DDR5-4800 (38.4
+ * GB/s) neon      2 units of 128 bits at 2.8 GHz m2ultra   4 units of 128 bits at 3.2 GHz; 800 GB/s
+ * of memory of which the processors alone are known to read about half epyc9004  avx512vnni with 12
+ * channels of DDR5-4800 (460.8 GB/s a socket), 80 % of it read xeon4     two vpdpbusd and two fma
+ * of 512 bits at 2.6 GHz, 8 channels of DDR5-4800 (307.2) */
+static const shoal_cpu_preset cpu_preset[] = {
+    {"avx512vnni", "AVX-512 with VNNI", 473, 117, 24, 0},
+    {"avx2vnni", "AVX2 with VNNI", 460, 115, 24, 0},
+    {"avx2", "AVX2", 230, 115, 20, 0},
+    {"neon", "AArch64", 90, 45, 12, 0},
+    {"n100", "Intel N100", 166, 41, 16, 27},
+    {"m2ultra", "Apple M2 Ultra", 410, 102, 60, 400},
+    {"epyc9004", "AMD EPYC 9004, a socket", 473, 117, 24, 368},
+    {"xeon4", "Intel Xeon of the 4th generation, a socket", 665, 166, 14, 245},
+    {NULL, NULL, 0, 0, 0, 0},
+};
+
+const shoal_gpu_preset *shoal_gpu_presets(void)
+{
+    return gpu_preset;
+}
+
+const shoal_cpu_preset *shoal_cpu_presets(void)
+{
+    return cpu_preset;
+}
+
+const shoal_gpu_preset *shoal_gpu_preset_find(const char *name)
+{
+    for (const shoal_gpu_preset *p = gpu_preset; p->name != NULL; p++)
+        if (strcmp(p->name, name) == 0)
+            return p;
+    return NULL;
+}
+
+const shoal_cpu_preset *shoal_cpu_preset_find(const char *name)
+{
+    for (const shoal_cpu_preset *p = cpu_preset; p->name != NULL; p++)
+        if (strcmp(p->name, name) == 0)
+            return p;
+    return NULL;
+}
+
+/* Packed bytes of a weight. */
+static double weight_bytes(shoal_format format)
+{
+    const int32_t n = 1024;
+    return (double)shoal_matrix_data_bytes(format, n, n) / (double)n / (double)n;
+}
+
+/* What whole runs reach of the peaks: weights are read at 87 to 92 % of the bandwidth for one
+ * token, products with f32 rows at 90 % of the fma peak, those with integer rows at 58 %
+ * (docs/PERFORMANCE.md). GPUs: what others' kernels reach, as ours are not there yet. */
+void shoal_device_fill(shoal_cluster_rank *rank, const shoal_device_rates *rates)
+{
+    const bool gpu = rank->gpu >= 0;
+    const double read = (gpu ? 0.75 : 0.88) * rates->read_gb_per_s;
+    rank->read_gb_per_s = rates->read_gb_per_s;
+    rank->f32_gflop_per_s = gpu ? 0.5 * rates->half_gflop_per_s : 0.9 * rates->f32_gflop_per_s;
+    for (shoal_format f = 0; f < SHOAL_N_FORMAT; f++) {
+        double rate = shoal_format_is_quantised(f) ? 0.58 * rates->int8_gop_per_s
+                                                   : 0.9 * rates->f32_gflop_per_s;
+        if (gpu) /* all formats become halves in front of the tensor cores, but f32 */
+            rate = f == SHOAL_FORMAT_F32 ? 0.7 * rates->f32_gflop_per_s
+                                         : 0.5 * rates->half_gflop_per_s;
+        const double computed = rate / 2 * weight_bytes(f);
+        rank->prefill_gop_per_s[f] = rate;
+        rank->decode_gb_per_s[f] = read < computed ? read : computed;
+    }
+}
