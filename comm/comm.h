@@ -28,6 +28,8 @@ typedef enum shoal_tag {
     SHOAL_TAG_DISPATCH, /* header, rows, slots; whole */
     SHOAL_TAG_DISPATCH_MORE,
     SHOAL_TAG_COMBINE,
+    SHOAL_TAG_PROBE,      /* what a probe measures with: small messages, */
+    SHOAL_TAG_PROBE_DATA, /* and large ones */
 } shoal_tag;
 
 typedef enum shoal_fault_kind {

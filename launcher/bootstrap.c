@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* Set by mpirun, by PMIx and by PMI respectively; other variables of these families (OMPI_MCA_*)
@@ -93,6 +94,15 @@ shoal_status shoal_bootstrap_open(shoal_bootstrap *bootstrap, const shoal_option
     SHOAL_TRY(shoal_comm_open(&bootstrap->comm, transport, &config, log));
     log->rank = shoal_comm_rank(bootstrap->comm);
     return SHOAL_OK;
+}
+
+void shoal_bootstrap_mpi_text(char *text, size_t n_max)
+{
+    char whole[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int n;
+    MPI_Get_library_version(whole, &n); /* allowed before MPI_Init */
+    whole[strcspn(whole, ",\n")] = '\0';
+    snprintf(text, n_max, "%s", whole);
 }
 
 void shoal_bootstrap_close(shoal_bootstrap *bootstrap, shoal_status status)

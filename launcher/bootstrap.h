@@ -26,6 +26,9 @@ void shoal_bootstrap_log(shoal_log *log);
 shoal_status shoal_bootstrap_open(shoal_bootstrap *bootstrap, const shoal_options *options,
                                   const volatile sig_atomic_t *interrupted, shoal_log *log);
 
+/* The MPI library that this process runs, "Open MPI v4.1.4"; cut to fit. */
+void shoal_bootstrap_mpi_text(char *text, size_t n_max);
+
 /* Leave. With OK, or a failure that all ranks agreed on, all leave together and this returns; else
  * the failure is announced to the others, and a process that runs MPI ends in here with the exit
  * code of `status`, as MPI cannot be finalised without the others. Accepts a zeroed bootstrap. */

@@ -18,5 +18,6 @@ shoal_command_fn shoal_cmd_tokenize;
 shoal_command_fn shoal_cmd_inspect;
 shoal_command_fn shoal_cmd_bench;
 shoal_command_fn shoal_cmd_check;
+shoal_command_fn shoal_cmd_probe;
 
 #endif

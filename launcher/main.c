@@ -57,6 +57,13 @@ static const command commands[] = {
      "to the bit, or with --combine reduced within 1e-4 of the row's largest value. Says equal\n"
      "(exit code 0), or where it first differs: layer, token, expert, by how much (exit code "
      "1).\n"},
+    {"probe", SHOAL_COMMAND_PROBE, shoal_cmd_probe, "measure the cluster",
+     "What every rank reads and multiplies, all at once, and what lies between every two: "
+     "latency,\n"
+     "bandwidth, and the interface that the messages really take. Takes some seconds and no "
+     "model;\n"
+     "start it as the job will be started. Warns of the usual traps. docs/CLUSTER.md explains the\n"
+     "table, docs/PERFORMANCE.md has the formulas.\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };
@@ -83,8 +90,8 @@ static void catch_signals(void)
 
 static void print_usage(FILE *out)
 {
-    fputs("usage: shoal COMMAND MODEL [options]\n"
-          "       mpirun -np N shoal COMMAND MODEL [options]\n"
+    fputs("usage: shoal COMMAND [MODEL] [options]\n"
+          "       mpirun -np N shoal COMMAND [MODEL] [options]\n"
           "\n"
           "Mixture-of-Experts language models over many small machines. MODEL is a checkpoint\n"
           "folder (config.json, *.safetensors, tokenizer.json) or a .gguf file (the first of a "
@@ -168,7 +175,7 @@ static shoal_status run(int argc, char **argv, shoal_log *log)
     log->level = options.quiet     ? SHOAL_LOG_WARN
                  : options.verbose ? SHOAL_LOG_DEBUG
                                    : SHOAL_LOG_INFO;
-    if ((c->bit & SHOAL_COMMANDS_THAT_RUN) != 0)
+    if ((c->bit & SHOAL_COMMANDS_OF_RANKS) != 0)
         catch_signals();
     return c->run(&options, &interrupted, log);
 }

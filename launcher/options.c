@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define RUN       SHOAL_COMMANDS_THAT_RUN
+#define RANKS     SHOAL_COMMANDS_OF_RANKS
 #define SAMPLE    (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH)
 #define ALL       (-1)
 #define AT(field) offsetof(shoal_options, field)
@@ -65,6 +66,8 @@ static const shoal_option table[] = {
     NEED("ids", "1,2,3", SHOAL_COMMAND_LOGITS, ids, "token ids, nothing added"),
     NEED("output", "F", SHOAL_COMMAND_LOGITS, output,
          "safetensors: logits, final_hidden, topk_expert, topk_weight"),
+    TEXT("output", "F", SHOAL_COMMAND_PROBE, output,
+         "also keep it in a file, for --probe F of plan and of runs"),
     NEED("file", "F", SHOAL_COMMAND_PERPLEXITY, file, "text to score"),
     FLAG("special", SHOAL_COMMAND_TOKENIZE, special, "add what the post-processor adds"),
     FLAG("decode", SHOAL_COMMAND_TOKENIZE, decode, "JSON arrays of ids in, JSON strings out"),
@@ -79,7 +82,7 @@ static const shoal_option table[] = {
          "rank counts to give the bytes of each rank for (1,2,4,8)"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
-             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK,
+             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE,
          json, "one JSON object on stdout"),
 
     CHOICE("math", "f32|fast", RUN, math,
@@ -103,18 +106,19 @@ static const shoal_option table[] = {
         "sequences at once over all ranks (1; batch 16; check 6; perplexity one per rank)"),
     INT("prefill-chunk", "N", 1, 1 << 20, RUN, prefill_chunk,
         "prompt tokens of one rank in one step (256)"),
-    INT("threads", "N", 1, 4096, RUN, n_thread, "per rank (the host's cores divided by its ranks)"),
+    INT("threads", "N", 1, 4096, RANKS, n_thread,
+        "per rank (the host's cores divided by its ranks)"),
     TEXT("cache", "DIR", RUN, cache,
          "keep packed weights in files there and map them on the next start; one folder serves "
          "any number of models, ranks and placements"),
     FLAG("verify", RUN, verify, "with --cache: compare the checksums of what is mapped"),
     TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
-    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RUN, kernels,
+    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RANKS, kernels,
          "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "
          "and fp8 weights and for all ranks to share (auto)"),
-    CHOICE("transport", "auto|self|mpi", RUN, transport,
+    CHOICE("transport", "auto|self|mpi", RANKS, transport,
            "auto: mpi when started by mpirun or srun, else self"),
-    NUMBER("deadline", "S", 0.1, 86400, RUN, deadline_s,
+    NUMBER("deadline", "S", 0.1, 86400, RANKS, deadline_s,
            "seconds of silence after which a rank is lost (30)"),
     {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
      "test aid: rank R fails at that place", AT(fault), 0, 0, RUN, SHOAL_OPTION_FAULT, false},
@@ -131,6 +135,7 @@ const shoal_option *shoal_option_table(void)
 
 /* The first that knows the command; the last knows all. */
 static const shoal_argument arguments[] = {
+    {SHOAL_COMMAND_PROBE, NULL, NULL, 0},
     {ALL, "MODEL", "a checkpoint folder", AT(model)},
 };
 

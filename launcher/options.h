@@ -21,11 +21,14 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_INSPECT = 1 << 5,
     SHOAL_COMMAND_BENCH = 1 << 6,
     SHOAL_COMMAND_CHECK = 1 << 7,
+    SHOAL_COMMAND_PROBE = 1 << 8,
 } shoal_command_bit;
 
 #define SHOAL_COMMANDS_THAT_RUN                                                                    \
     (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH | SHOAL_COMMAND_LOGITS |                         \
      SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK)
+/* Those that are a job of ranks. */
+#define SHOAL_COMMANDS_OF_RANKS (SHOAL_COMMANDS_THAT_RUN | SHOAL_COMMAND_PROBE)
 
 /* Values of the options with a choice, in the order of their texts in the table. */
 typedef enum shoal_math { SHOAL_MATH_F32, SHOAL_MATH_FAST } shoal_math;

@@ -37,14 +37,20 @@ static size_t choose_bytes(int32_t n_rank_host)
     if (wanted > n_free / 4)
         wanted = (size_t)256 << 20;
     wanted = wanted > n_cache ? wanted : n_cache;
-    wanted = wanted / (size_t)n_rank_host / HUGE_PAGE * HUGE_PAGE;
-    return wanted > HUGE_PAGE ? wanted : HUGE_PAGE;
+    return wanted / (size_t)n_rank_host;
 }
 
 shoal_status shoal_yardstick_open(shoal_yardstick *yardstick, const shoal_compute *compute,
                                   int32_t n_rank_host, shoal_log *log)
 {
-    shoal_yardstick y = {.compute = *compute, .n_bytes = choose_bytes(n_rank_host)};
+    return shoal_yardstick_open_bytes(yardstick, compute, choose_bytes(n_rank_host), log);
+}
+
+shoal_status shoal_yardstick_open_bytes(shoal_yardstick *yardstick, const shoal_compute *compute,
+                                        size_t n_bytes, shoal_log *log)
+{
+    n_bytes = n_bytes / HUGE_PAGE * HUGE_PAGE;
+    shoal_yardstick y = {.compute = *compute, .n_bytes = n_bytes > 0 ? n_bytes : HUGE_PAGE};
     y.buffer = aligned_alloc(HUGE_PAGE, y.n_bytes);
     y.sink = calloc(y.n_bytes / TILE_BYTES, sizeof *y.sink);
     if (y.buffer == NULL || y.sink == NULL) {
@@ -152,6 +158,27 @@ static double best_job_us(const shoal_compute *compute)
         best = each_us < best ? each_us : best;
     }
     return best;
+}
+
+double shoal_yardstick_f32(const shoal_yardstick *yardstick, int64_t window_us)
+{
+    enum { N_ROUND = 100000 }; /* about a millisecond */
+    const shoal_compute *compute = &yardstick->compute;
+    burst b = {.kernels = compute->kernels, .n_worker = shoal_pool_n_thread(compute->pool)};
+    const int64_t start_us = shoal_clock_us();
+    int64_t passed_us = 0;
+    double n_mac = 0;
+    while (passed_us < window_us) {
+        (void)burst_us(&b, compute, N_ROUND);
+        n_mac += (double)atomic_load(&b.n_mac);
+        passed_us = shoal_clock_us() - start_us;
+    }
+    return 2 * n_mac / 1e3 / at_least_1(passed_us);
+}
+
+double shoal_yardstick_job_us(const shoal_yardstick *yardstick)
+{
+    return best_job_us(&yardstick->compute);
 }
 
 void shoal_yardstick_peaks(shoal_peaks *peaks, const shoal_yardstick *yardstick)

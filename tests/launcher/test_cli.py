@@ -31,11 +31,11 @@ class CommandLine(ShoalTest):
         self.assertRegex(run.out, r"^shoal \d+\.\d+\.\d+ \([0-9a-f]+\)\n$")
 
     def test_nothing_given(self):
-        run = self.expect(shoal(), USAGE, "usage: shoal COMMAND MODEL")
+        run = self.expect(shoal(), USAGE, "usage: shoal COMMAND [MODEL]")
         self.assertEqual(run.out, "")
 
     def test_what_is_not_built_is_unknown(self):
-        for command in ("probe", "plan", "launch", "stage", "routes", "serve", "--frobnicate", ""):
+        for command in ("plan", "launch", "stage", "routes", "serve", "--frobnicate", ""):
             run = self.expect(shoal(command, DEMO), USAGE, "unknown command")
             self.assertEqual(len(run.errors()), 1, run)
         self.expect(shoal("generat", DEMO), USAGE, "did you mean generate?")
