@@ -80,25 +80,33 @@ def different(records, key):
     return sorted({str(record["run"].get(key)) for record in records})
 
 
-def describe(records):
-    """Sentences that say what was run, where and when."""
+def headline(records):
+    """Two sentences for the head of a plot: what was run where, on what machine and when."""
     first = records[0]
     run, machine, versions = first["run"], first.get("machine", {}), first.get("versions", {})
-    options = " ".join(run["options"])
+    per_node = "1 rank" if run["ranks_per_node"] == 1 else f"{run['ranks_per_node']} ranks"
     days = sorted(record["run"]["started"][:10] for record in records)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    per_node = run["ranks_per_node"]
+    return [
+        "; ".join([f"{run['model']} on {run['where']}", f"{per_node} per node", *filter(None, [" ".join(run["options"])]),
+                   f"{run['gen_tokens']} decode steps, medians of {run['repeat']} runs"]),
+        f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores, {machine.get('memory_gb', 0):.0f} GB; "
+        f"{versions.get('shoal', '?')}; {when}",
+    ]
+
+
+def describe(records):
+    """Sentences for the head of a table."""
+    what, machine = headline(records)
+    first = records[0]
     sentences = [
-        f"{run['model']}, {' and '.join(different(records, 'where'))}; {per_node} rank{'s' if per_node != 1 else ''} per node"
-        + (f"; {options}" if options else "") + ".",
-        f"{run['gen_tokens']} decode steps behind the prompt; medians of {run['repeat']} (min .. max).",
-        f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores, {machine.get('memory_gb', 0):.0f} GB, "
-        f"Linux {machine.get('kernel', '?')}; {versions.get('shoal', '?')}; {versions.get('mpi', '?')}; {when}.",
+        what + " (min .. max).",
+        f"{machine}; Linux {first.get('machine', {}).get('kernel', '?')}; {first.get('versions', {}).get('mpi', '?')}.",
     ]
     if any(crowded(record) for record in records):
         sentences.append("Where marked *, the nodes share the cores of one machine and have more threads than it has cores: what such nodes "
                          "lose, machines of their own would not.")
     plans = sorted({record["plan"]["from"] for record in records if isinstance(record.get("plan"), dict) and record["plan"].get("from")})
     if plans:
-        sentences.append(f"Predicted: `shoal plan` from {' and '.join(plans)}.")
+        sentences.append(f"Predicted: shoal plan, from {' and '.join(plans)}.")
     return sentences

@@ -15,15 +15,15 @@ import subprocess
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 POINTS = [7, 5, 9, 11, 13, 15, 2]  # filled shapes; another for each series
 SHARE_COLOURS = dict(compute="#0072B2", wire="#E69F00", imbalance="#CC79A7", wait="#999999")
-SHARE_TEXTS = dict(compute="compute", wire="wire: messages, and waiting for them", imbalance="imbalance: waiting for ranks with more to do",
-                   wait="wait: between steps")
+SHARE_FOOT = "wire: messages, and waiting for them; imbalance: waiting for ranks with more to do; wait: between steps"
 FONT = "DejaVu Sans"
 WIDTH, HEIGHT = 960, 600  # of the SVG; the PNG has twice as many pixels each way
 GREY = "#555555"
 
 
 def quoted(value):
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    """For gnuplot: in single quotes nothing is replaced or run."""
+    return "'" + " ".join(value.replace("'", "''").split()) + "'"
 
 
 def count(n, word):
@@ -65,9 +65,9 @@ class Script:
     def __init__(self, name, title, sentences, caption):
         self.name, self.caption = name, caption
         self.lines = ["set encoding utf8", "set border 3 lc rgb '#555555'", "set tics nomirror out", "set grid lc rgb '#e4e4e4' lt 1 lw 0.6",
-                      "set errorbars small", f"set label 900 {quoted(title)} at screen 0.015,0.965 left noenhanced font '{FONT}:Bold,15'"]
+                      "set errorbars 0.7", f"set label 900 {quoted('{/:Bold ' + title + '}')} at screen 0.015,0.965 left enhanced font '{FONT},15'"]
         for i, sentence in enumerate(sentences):
-            self.lines.append(f"set label {901 + i} {quoted(sentence)} at screen 0.015,{0.924 - 0.030 * i:.3f} left noenhanced "
+            self.lines.append(f"set label {901 + i} {quoted(sentence)} at screen 0.015,{0.922 - 0.031 * i:.3f} left noenhanced "
                               f"font '{FONT},9.5' tc rgb '{GREY}'")
         self.n_block = 0
 
@@ -81,8 +81,32 @@ class Script:
         self.lines += [f"{name} << EOD", *(" ".join(f"{value:.6g}" for value in row) for row in rows), "EOD"]
         return name
 
-    def foot(self, sentence):
-        self.add(f"set label 990 {quoted(sentence)} at screen 0.015,0.022 left noenhanced font '{FONT},9' tc rgb '{GREY}'")
+    def foot(self, own, *sentences):
+        """Below the plot: sentences, and what the star at a number of nodes means."""
+        star = ["* nodes that share the cores of one machine, with more threads than it has cores"] if any(x.crowded for x in own) else []
+        for i, sentence in enumerate(reversed([*sentences, *star])):
+            self.add(f"set label {990 + i} {quoted(sentence)} at screen 0.015,{0.022 + 0.030 * i:.3f} left noenhanced font '{FONT},9' "
+                     f"tc rgb '{GREY}'")
+
+    def legend(self, y, entries):
+        """A row of samples with their names: (name, what draws the sample, "line", "points" or "box"). gnuplot's own key wraps as it likes."""
+        x = 0.10
+        for i, (name, look, kind) in enumerate(entries):
+            line = look if kind == "line" else look.split(" pt ")[0] + " lw 2"
+            if kind == "box":
+                self.add(f"set object {50 + i} rectangle from screen {x:.4f},{y - 0.011:.4f} to screen {x + 0.024:.4f},{y + 0.011:.4f} "
+                         f"fc {look} fs solid 0.9 noborder")
+            else:
+                self.add(f"set arrow {50 + i} from screen {x:.4f},{y:.4f} to screen {x + 0.038:.4f},{y:.4f} nohead {line}")
+            if kind == "points":
+                self.add(f"set label {860 + i} '' at screen {x + 0.019:.4f},{y:.4f} point {look.split(' lw ')[0]}")
+            x += 0.032 if kind == "box" else 0.046
+            self.add(f"set label {870 + i} {quoted(name)} at screen {x:.4f},{y:.4f} left noenhanced font '{FONT},10'")
+            x += 0.0078 * len(name) + 0.03
+
+    def once(self):
+        """In a second panel: what stands beside the panels is there already."""
+        self.add(*(f"unset label {number}" for number in (*range(870, 904), *range(990, 993))))
 
     def text(self):
         return "\n".join(self.lines) + "\n"
@@ -100,11 +124,6 @@ def series_of(lines, half, prompt):
 def node_ticks(lines):
     stars = {line.nodes: line.crowded for line in lines}
     return ", ".join(f'"{nodes}{"*" if stars[nodes] else ""}" {nodes}' for nodes in sorted(stars))
-
-
-def crowded_foot(script, lines):
-    if any(line.crowded for line in lines):
-        script.foot("* nodes that share the cores of one machine, with more threads than it has cores")
 
 
 def style(i):
@@ -125,11 +144,11 @@ def throughput(lines, half, prompt, sentences):
     low, high = min(v for v in values if v > 0) / 1.3, max(values) * 1.3
     right = nodes[-1] * (nodes[-1] / nodes[0]) ** 0.06 if len(nodes) > 1 else nodes[0] * 1.5
     left = nodes[0] / (nodes[-1] / nodes[0]) ** 0.06 if len(nodes) > 1 else nodes[0] / 1.5
-    s.add("set lmargin at screen 0.085", "set rmargin at screen 0.845", "set tmargin at screen 0.80", "set bmargin at screen 0.125",
+    s.add("set lmargin at screen 0.10", "set rmargin at screen 0.845", "set tmargin at screen 0.82", "set bmargin at screen 0.15",
           "set logscale xy", f"set xrange [{left:.6g}:{right:.6g}]", f"set yrange [{low:.6g}:{high:.6g}]", f"set xtics ({node_ticks(own)})",
           f"set ytics ({ticks(low, high)})", "set xlabel 'nodes' noenhanced", f"set ylabel '{half} tok/s, all sequences together' noenhanced",
-          "set key at screen 0.5,0.835 center horizontal samplen 3 width 1 noenhanced")
-    crowded_foot(s, own)
+          "unset key")
+    s.foot(own)
     ends = [math.log(group[-1].speed[0]) for group in series.values()]
     height = math.log(high) - math.log(low)
     places = spread(ends, 0.055 * height, math.log(low) + 0.03 * height, math.log(high) - 0.03 * height)
@@ -145,10 +164,11 @@ def throughput(lines, half, prompt, sentences):
             parts.append(f"{s.block(told)} using 1:2 with lines lc rgb '{COLOURS[i % len(COLOURS)]}' lw 1.6 dt 2 notitle")
         s.add(f"set label {100 + i} {quoted(count(sequences, 'sequence'))} at graph 1.012, first {math.exp(places[i]):.6g} left noenhanced "
               f"tc rgb '{COLOURS[i % len(COLOURS)]}' font '{FONT},11'")
-    parts += ["NaN with linespoints lc rgb '#000000' pt 7 ps 1.1 lw 2 title 'measured: median, min and max'",
-              "NaN with lines lc rgb '#888888' lw 1 dt 3 title 'ideal: n times the first'"]
+    legend = [("measured: median, min and max", "lc rgb '#000000' pt 7 ps 1.1 lw 2", "points"),
+              ("ideal: n times the first", "lc rgb '#888888' lw 1 dt 3", "line")]
     if any(line.predicted for line in own):
-        parts.append("NaN with lines lc rgb '#000000' lw 1.6 dt 2 title 'predicted'")
+        legend.append(("predicted by shoal plan", "lc rgb '#000000' lw 1.6 dt 2", "line"))
+    s.legend(0.85, legend)
     s.add("plot " + ", \\\n     ".join(parts))
     return s
 
@@ -160,17 +180,17 @@ def speed_up(lines, prompt, sentences):
     nodes = sorted({line.nodes for line in own})
     first = nodes[0]
     top = max([nodes[-1] / first] + [line.speed_up for line in own]) * 1.06
-    crowded_foot(s, own)
+    s.foot(own)
     s.add("set multiplot", f"set xrange [{first - 0.04 * (nodes[-1] - first) - 0.02:.6g}:{nodes[-1] + 0.04 * (nodes[-1] - first) + 0.02:.6g}]",
-          f"set yrange [0:{top:.6g}]", f"set xtics ({node_ticks(own)})", "set xlabel 'nodes' noenhanced", "set tmargin at screen 0.80",
-          "set bmargin at screen 0.125")
+          f"set yrange [0:{top:.6g}]", f"set xtics ({node_ticks(own)})", "set xlabel 'nodes' noenhanced", "set tmargin at screen 0.84",
+          "set bmargin at screen 0.15")
     for panel, half in enumerate(("decode", "prefill")):
         series = series_of(lines, half, prompt)
         left = 0.075 + 0.49 * panel
         s.add(f"set lmargin at screen {left:.3f}", f"set rmargin at screen {left + 0.295:.3f}",
               f"set ylabel '{half}: times the speed of {count(first, 'node')}' noenhanced", "unset key")
         if panel == 1:
-            s.add(*(f"unset label {number}" for number in range(900, 901 + len(sentences))), "unset label 990")
+            s.once()
         places = spread([group[-1].speed_up for group in series.values()], 0.055 * top, 0.03 * top, 0.97 * top)
         parts = [f"{s.block([(first, 1), (nodes[-1], nodes[-1] / first)])} using 1:2 with lines lc rgb '#888888' lw 1 dt 3 notitle"]
         s.add(f"set label 200 'ideal' at first {(first + nodes[-1]) / 2:.6g}, first {(1 + nodes[-1] / first) / 2 + 0.05 * top:.6g} right "
@@ -189,16 +209,16 @@ def shares(lines, prompt, sentences):
     """Stacked bars: a group for each number of sequences, a bar for each number of nodes."""
     s = Script(f"shares-p{prompt}", f"Where the time goes, prompts of {count(prompt, 'token')}", sentences, "Where the time goes")
     own = [line for line in lines if line.prompt_tokens == prompt]
-    crowded_foot(s, own)
-    s.add("set multiplot", "set tmargin at screen 0.77", "set bmargin at screen 0.17", "set yrange [0:100]", "set style fill solid 0.9 noborder",
-          "set boxwidth 0.82", "unset grid", "set ytics 0,25,100", "set border 2 lc rgb '#555555'", "set tics scale 0.5")
+    s.foot(own, SHARE_FOOT)
+    s.add("set multiplot", "set tmargin at screen 0.81", "set bmargin at screen 0.20", "set yrange [0:100]", "set style fill solid 0.9 noborder",
+          "set boxwidth 0.82", "unset grid", "unset key", "set ytics 0,25,100", "set border 2 lc rgb '#555555'", "set tics scale 0.5")
     for panel, half in enumerate(("decode", "prefill")):
-        left = 0.075 + 0.49 * panel
+        left = 0.085 + 0.49 * panel
         if panel == 1:
-            s.add(*(f"unset label {number}" for number in range(900, 901 + len(sentences))), "unset label 990", "unset key")
+            s.once()
         else:
-            s.add("set key at screen 0.5,0.825 center horizontal samplen 1.2 width 0 noenhanced font ',9.5' maxrows 1")
-        s.add(f"set lmargin at screen {left:.3f}", f"set rmargin at screen {left + 0.425:.3f}", f"set ylabel '{half}: % of the time' noenhanced")
+            s.legend(0.85, [(name, f"rgb '{colour}'", "box") for name, colour in SHARE_COLOURS.items()])
+        s.add(f"set lmargin at screen {left:.3f}", f"set rmargin at screen {left + 0.41:.3f}", f"set ylabel '{half}: % of the time' noenhanced")
         rows, names, at, label = [], [], 0, 300
         s.add(*(f"unset label {number}" for number in range(300, 700)) if panel == 1 else ())
         for sequences, group in series_of(lines, half, prompt).items():
@@ -222,9 +242,8 @@ def shares(lines, prompt, sentences):
                 under += value
         data = s.block([(row[0], *(sum(row[1:i + 1]) for i in range(1, len(row)))) for row in rows])
         parts = []
-        for i, name in reversed(list(enumerate(SHARE_COLOURS))):  # the tallest first, the others in front of it
-            parts.append(f"{data} using 1:{i + 2} with boxes lc rgb '{SHARE_COLOURS[name]}' "
-                         + (f"title {quoted(SHARE_TEXTS[name])}" if panel == 0 else "notitle"))
+        for i, name in reversed(list(enumerate(SHARE_COLOURS))):  # the tallest first, the others before it
+            parts.append(f"{data} using 1:{i + 2} with boxes lc rgb '{SHARE_COLOURS[name]}' notitle")
         s.add("plot " + ", \\\n     ".join(parts))
     s.add("unset multiplot")
     return s
@@ -237,11 +256,11 @@ def prediction(lines, sentences):
     low = min(min(line.predicted, line.speed[0]) for line in own) / 1.5
     high = max(max(line.predicted, line.speed[0]) for line in own) * 1.5
     band = s.block([(low, low / 1.25, low * 1.25), (high, high / 1.25, high * 1.25)])
-    s.add("set lmargin at screen 0.085", "set rmargin at screen 0.75", "set tmargin at screen 0.83", "set bmargin at screen 0.125", "set logscale xy",
+    s.add("set lmargin at screen 0.11", "set rmargin at screen 0.75", "set tmargin at screen 0.86", "set bmargin at screen 0.15", "set logscale xy",
           f"set xrange [{low:.6g}:{high:.6g}]", f"set yrange [{low:.6g}:{high:.6g}]", f"set xtics ({ticks(low, high)})",
           f"set ytics ({ticks(low, high)})", "set xlabel 'measured tok/s' noenhanced", "set ylabel 'predicted tok/s' noenhanced",
           "set key at screen 0.765,0.80 left top vertical Left reverse samplen 1.5 noenhanced")
-    crowded_foot(s, own)
+    s.foot(own)
     parts = [f"{band} using 1:2:3 with filledcurves lc rgb '#eeeeee' title 'within 25 %'",
              f"{band} using 1:1 with lines lc rgb '#888888' lw 1 dt 3 title 'as predicted'"]
     for half in ("decode", "prefill"):

@@ -1,5 +1,5 @@
 """How the ranks of a point are started. One class per way; each has
-    where(nodes)            for titles: "3 machines of hosts.txt"
+    where()                 for titles: "machines of hosts.txt"
     words(nodes, program)   the command line, for people to read and repeat
     run(nodes, program)     CompletedProcess with stdout and stderr as text
     most                    nodes that there are, None if that is not known
@@ -68,8 +68,8 @@ class Local:
         need("mpirun", "apt-get install openmpi-bin")
         self.k, self.timeout, self.more = a.ranks_per_node, a.timeout, a.mpirun_options.split()
 
-    def where(self, _nodes=None):
-        return "ranks on one machine, over shared memory"
+    def where(self):
+        return "one machine (shared memory)"
 
     def words(self, nodes, program):
         return ["mpirun", "-np", str(nodes * self.k), "--bind-to", "none", "--oversubscribe", *self.more, *program]
@@ -91,8 +91,8 @@ class Hostfile(Local):
             raise Missing(f"{a.hosts}: {error.strerror}") from None
         self.most = len({words[0] for words in names if words})
 
-    def where(self, _nodes=None):
-        return f"machines of {os.path.basename(self.file)}, over TCP"
+    def where(self):
+        return f"machines of {os.path.basename(self.file)}"
 
     def words(self, nodes, program):
         return ["mpirun", "--hostfile", self.file, "--map-by", f"ppr:{self.k}:node", "-np", str(nodes * self.k), "--bind-to", "none",
@@ -110,8 +110,8 @@ class Slurm(Local):
             raise Missing("--srun needs a SLURM allocation (sbatch or salloc): SLURM_JOB_NUM_NODES is not set")
         self.most = int(nodes)
 
-    def where(self, _nodes=None):
-        return f"nodes of the SLURM partition {os.environ.get('SLURM_JOB_PARTITION', '?')}"
+    def where(self):
+        return f"SLURM partition {os.environ.get('SLURM_JOB_PARTITION', '?')}"
 
     def words(self, nodes, program):
         return ["srun", "--nodes", str(nodes), "--ntasks", str(nodes * self.k), "--ntasks-per-node", str(self.k), "--cpu-bind=none",
@@ -130,8 +130,8 @@ class Namespaces:
             raise Missing(reason)
         self.network, self.k, self.rate, self.timeout = network, a.ranks_per_node, a.rate, a.timeout
 
-    def where(self, _nodes=None):
-        return f"network namespaces of one machine, over TCP at {self.rate}" if self.rate else "network namespaces of one machine, over TCP"
+    def where(self):
+        return f"network namespaces of one machine at {self.rate}" if self.rate else "network namespaces of one machine"
 
     def words(self, nodes, program):
         with_agent = self.network.Hosts(nodes)
