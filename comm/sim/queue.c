@@ -182,8 +182,9 @@ shoal_status shoal__sim_inbox_post(shoal__sim_inbox *inbox, shoal_request *reque
     return SHOAL_OK;
 }
 
-static shoal_status complete(shoal_request *request, shoal__sim_message *message)
+static shoal_status complete(shoal_request *request, shoal__sim_message *message, int64_t *clock_ns)
 {
+    *clock_ns += message->take_ns;
     bool fits = request->exact ? message->n_bytes == request->n_bytes
                                : message->n_bytes <= request->n_bytes;
     if (fits && message->n_bytes > 0)
@@ -195,26 +196,27 @@ static shoal_status complete(shoal_request *request, shoal__sim_message *message
     return fits ? SHOAL_OK : SHOAL_FAILED;
 }
 
-static shoal_status test_any(shoal__sim_inbox *inbox, shoal_request *request, int64_t now_ns)
+static shoal_status test_any(shoal__sim_inbox *inbox, shoal_request *request, int64_t *clock_ns)
 {
-    if (inbox->n_any > 0 && inbox->any[0]->arrival_ns <= now_ns)
-        return complete(request, pop_any(inbox));
+    if (inbox->n_any > 0 && inbox->any[0]->arrival_ns <= *clock_ns)
+        return complete(request, pop_any(inbox), clock_ns);
     inbox->any_watched = inbox->epoch;
     if (inbox->n_any > 0)
         wake_by(inbox, inbox->any[0]->arrival_ns);
     return SHOAL_OK;
 }
 
-shoal_status shoal__sim_inbox_test(shoal__sim_inbox *inbox, shoal_request *request, int64_t now_ns)
+shoal_status shoal__sim_inbox_test(shoal__sim_inbox *inbox, shoal_request *request,
+                                   int64_t *clock_ns)
 {
     if (request->peer == SHOAL_ANY_RANK)
-        return test_any(inbox, request, now_ns);
+        return test_any(inbox, request, clock_ns);
     shoal__sim_receive *receive = (shoal__sim_receive *)request->handle[0];
     shoal__sim_message *message = receive->message;
-    if (message && message->arrival_ns <= now_ns) {
+    if (message && message->arrival_ns <= *clock_ns) {
         unlink_receive(&inbox->channel[request->peer], receive);
         free(receive);
-        return complete(request, message);
+        return complete(request, message, clock_ns);
     }
     receive->watched = inbox->epoch;
     if (message)

@@ -49,8 +49,39 @@ struct sim {
     int32_t turn;          /* -1: nobody's */
     bool stuck;            /* all wait forever: everyone unwinds */
     uint64_t n_sent;
+    shoal_status failed; /* of handing messages over: no memory */
+    shoal__sim_cards cards;
     sim_rank *rank; /* [n_rank] */
 };
+
+static bool wakes_before(const sim *s, int32_t a, int32_t b)
+{
+    const int64_t a_ns = s->rank[a].inbox.wake_ns, b_ns = s->rank[b].inbox.wake_ns;
+    return a_ns < b_ns || (a_ns == b_ns && a < b);
+}
+
+/* Flights whose first byte is there before the next rank wakes go to its inbox, which may wake
+ * another rank earlier. Returns who is next then. */
+static int32_t deliver(sim *s, int32_t next)
+{
+    while (next >= 0) {
+        int32_t to;
+        const int64_t first_ns = shoal__sim_cards_next_ns(&s->cards);
+        if (first_ns == SHOAL__SIM_NEVER || first_ns > s->rank[next].inbox.wake_ns)
+            break;
+        shoal__sim_message *message = shoal__sim_cards_take(&s->cards, &to);
+        if (!s->rank[to].open) {
+            free(message);
+            continue;
+        }
+        const shoal_status status = shoal__sim_inbox_put(&s->rank[to].inbox, message);
+        if (status != SHOAL_OK && s->failed == SHOAL_OK)
+            s->failed = shoal_fail(s->log, status, "sim: no memory for a message to rank %d", to);
+        if (s->rank[to].state == RANK_IDLE && wakes_before(s, to, next))
+            next = to;
+    }
+    return next;
+}
 
 /* Called with the mutex held. The earliest of those that wait; then those that stand still. */
 static void pass_turn(sim *s)
@@ -65,6 +96,7 @@ static void pass_turn(sim *s)
         if (rank->state == RANK_STOPS && stopped < 0)
             stopped = r;
     }
+    next = deliver(s, next);
     if (next >= 0 && s->rank[next].inbox.wake_ns == SHOAL__SIM_NEVER)
         s->stuck = true;
     s->turn = next >= 0 ? next : stopped;
@@ -90,11 +122,50 @@ static sim_rank *of(shoal_transport *t)
     return (sim_rank *)t;
 }
 
+/* A copy of what `r` sends; NULL: no memory. */
+static shoal__sim_message *copy_message(sim_rank *from, const shoal_request *r)
+{
+    sim *s = from->sim;
+    shoal__sim_message *message = malloc(sizeof(*message) + r->n_bytes);
+    if (!message) {
+        shoal_fail(s->log, SHOAL_NO_MEMORY,
+                   "sim: no memory for a message of %zu bytes from rank %d to rank %d", r->n_bytes,
+                   from->base.rank, r->peer);
+        return NULL;
+    }
+    *message = (shoal__sim_message){
+        .order = s->n_sent++, .source = from->base.rank, .tag = r->tag, .n_bytes = r->n_bytes};
+    if (r->n_bytes > 0)
+        memcpy(message->data, r->data, r->n_bytes);
+    return message;
+}
+
+static shoal_status send_through_cards(sim_rank *from, const shoal_request *r)
+{
+    sim *s = from->sim;
+    shoal_status status;
+    if (s->failed != SHOAL_OK)
+        return s->failed;
+    if (from->mute)
+        return SHOAL_OK;
+    shoal__sim_message *message = copy_message(from, r);
+    if (!message)
+        return SHOAL_NO_MEMORY;
+    if (!shoal__sim_cards_send(&s->cards, message, r->peer, &from->clock_ns, &status)) {
+        if (s->rank[r->peer].open)
+            return shoal__sim_inbox_put(&s->rank[r->peer].inbox, message);
+        free(message);
+    }
+    return status;
+}
+
 static shoal_status send_message(sim_rank *from, shoal_request *r)
 {
     sim *s = from->sim;
     sim_rank *to = &s->rank[r->peer];
     r->done = true; /* the data is copied, so the buffer is free at once */
+    if (s->config.network)
+        return send_through_cards(from, r);
     /* Times are whole ns, so that a run does not depend on the order of additions. GB/s = B/ns. */
     double gb_per_s = s->config.bandwidth_gb_per_s;
     int64_t transfer_ns = gb_per_s > 0 ? (int64_t)llround((double)r->n_bytes / gb_per_s) : 0;
@@ -103,19 +174,10 @@ static shoal_status send_message(sim_rank *from, shoal_request *r)
     from->link_free_ns += transfer_ns;
     if (from->mute || !to->open)
         return SHOAL_OK;
-    shoal__sim_message *message = malloc(sizeof(*message) + r->n_bytes);
+    shoal__sim_message *message = copy_message(from, r);
     if (!message)
-        return shoal_fail(s->log, SHOAL_NO_MEMORY,
-                          "sim: no memory for a message of %zu bytes from rank %d to rank %d",
-                          r->n_bytes, from->base.rank, r->peer);
-    *message = (shoal__sim_message){.arrival_ns = from->link_free_ns +
-                                                  (int64_t)llround(s->config.latency_us * 1e3),
-                                    .order = s->n_sent++,
-                                    .source = from->base.rank,
-                                    .tag = r->tag,
-                                    .n_bytes = r->n_bytes};
-    if (r->n_bytes > 0)
-        memcpy(message->data, r->data, r->n_bytes);
+        return SHOAL_NO_MEMORY;
+    message->arrival_ns = from->link_free_ns + (int64_t)llround(s->config.latency_us * 1e3);
     return shoal__sim_inbox_put(&to->inbox, message);
 }
 
@@ -133,7 +195,7 @@ static shoal_status sim_test(shoal_transport *t, shoal_request *r)
     if (rank->struck || rank->sim->stuck)
         return SHOAL_FAILED;
     size_t wanted = r->n_bytes;
-    shoal_status status = shoal__sim_inbox_test(&rank->inbox, r, rank->clock_ns);
+    shoal_status status = shoal__sim_inbox_test(&rank->inbox, r, &rank->clock_ns);
     if (status == SHOAL_OK)
         return SHOAL_OK;
     return shoal_fail(
@@ -163,6 +225,23 @@ static void sim_idle(shoal_transport *t, int64_t until_us)
     if (inbox->wake_ns != SHOAL__SIM_NEVER && inbox->wake_ns > rank->clock_ns)
         rank->clock_ns = inbox->wake_ns;
     shoal__sim_inbox_rewatch(inbox);
+}
+
+void shoal_sim_compute(shoal_transport *transport, double us)
+{
+    sim_rank *rank = of(transport);
+    if (us <= 0 || rank->struck || rank->sim->stuck)
+        return;
+    shoal__sim_inbox_rewatch(&rank->inbox); /* what arrives meanwhile interrupts nothing */
+    rank->clock_ns += llround(us * 1e3);
+    rank->inbox.wake_ns = rank->clock_ns;
+    give_turn(rank, RANK_IDLE);
+    shoal__sim_inbox_rewatch(&rank->inbox);
+}
+
+double shoal_sim_clock_us(const shoal_transport *transport)
+{
+    return (double)((const sim_rank *)transport)->clock_ns / 1e3;
 }
 
 static int64_t sim_now_us(shoal_transport *t)
@@ -269,7 +348,7 @@ static shoal_status run_threads(sim *s)
         return shoal_fail(s->log, SHOAL_FAILED,
                           "sim: all ranks that are left wait, without a time limit, for messages "
                           "that nobody will send");
-    return SHOAL_OK;
+    return s->failed;
 }
 
 static shoal_status init_ranks(sim *s)
@@ -277,7 +356,7 @@ static shoal_status init_ranks(sim *s)
     s->rank = calloc((size_t)s->config.n_rank, sizeof(*s->rank));
     if (!s->rank)
         return shoal_fail(s->log, SHOAL_NO_MEMORY, "sim: no memory for %d ranks", s->config.n_rank);
-    shoal_status status = SHOAL_OK;
+    shoal_status status = shoal__sim_cards_init(&s->cards, s->config.network, s->config.n_rank);
     for (int32_t r = 0; r < s->config.n_rank; r++)
         if (init_rank(s, r) != SHOAL_OK)
             status = SHOAL_NO_MEMORY;
@@ -304,6 +383,7 @@ shoal_status shoal_sim_run(const shoal_sim_config *config, shoal_sim_rank_fn *fn
         pthread_cond_destroy(&s.rank[r].turn_came);
     }
     free(s.rank);
+    shoal__sim_cards_fini(&s.cards);
     pthread_mutex_destroy(&s.mutex);
     return made;
 }

@@ -4,6 +4,7 @@
 #include "comm/comm.h"
 #include "comm/sim/sim.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -237,8 +238,132 @@ START_TEST(test_sim_1024_ranks)
 }
 END_TEST
 
+/* Ranks 0 and 1 are on host 0, rank 2 on host 1, rank 3 on host 2. Between hosts 1 GB/s, so 1,000
+ * bytes take 1 us, and 10 us; within one 2 GB/s and 1 us. */
+static void link_of(void *arg, int32_t from, int32_t to, shoal_sim_link *link)
+{
+    const int32_t *host = arg;
+    const bool far = host[from] != host[to];
+    *link = (shoal_sim_link){.latency_us = far ? 10 : 1, .gb_per_s = far ? 1 : 2};
+    if (from == 3 || to == 3) {
+        link->overhead_us = 3;
+        link->byte_ns = 1;
+    }
+}
+
+static int32_t hosts[] = {0, 0, 1, 2};
+
+/* Sends wait for the card of their host, and what comes for the card of the receiver's host. */
+static shoal_status cards_body(void *arg, int32_t rank, shoal_transport *t)
+{
+    sim_case *c = arg;
+    static unsigned char data[4][4][1000];
+    if (rank == 0) {
+        start(t, false, 1, data[0][1], 1000); /* within the host: there at 0.5 + 1 */
+        start(t, false, 2, data[0][2], 1000); /* through the card from 0 to 1: there at 1 + 10 */
+    } else if (rank == 1) {
+        start(t, false, 2, data[1][2], 1000); /* the card is busy until 1: there at 2 + 10 */
+        shoal_request r = start(t, true, 0, data[1][0], 1000);
+        finish(t, &r);
+        c->time_us[1] = llround(shoal_sim_clock_us(t) * 10);
+    } else if (rank == 3) {
+        start(t, false, 2, data[3][2], 1000); /* sent at 3 + 1: first byte at 14, done at 15 */
+        c->time_us[3] = now_us(t);
+    } else {
+        for (int32_t i = 0; i < 3; i++) {
+            const int32_t from[] = {0, 1, 3};
+            shoal_request r = start(t, true, from[i], data[2][from[i]], 1000);
+            finish(t, &r);
+            c->time_us[4 + i] = now_us(t);
+        }
+    }
+    t->ops->close(t, false);
+    return SHOAL_OK;
+}
+
+START_TEST(test_sim_cards)
+{
+    int64_t time_us[8] = {0};
+    sim_case c = {.time_us = time_us};
+    const shoal_sim_network network = {.link = link_of, .arg = hosts, .host = hosts};
+    run(&(shoal_sim_config){.n_rank = 4, .network = &network}, cards_body, &c, NULL);
+    ck_assert_int_eq(time_us[1], 15); /* tenths */
+    ck_assert_int_eq(time_us[3], 4);  /* 3 for the message, 1 for its bytes */
+    ck_assert_int_eq(time_us[4], 11);
+    ck_assert_int_eq(time_us[5], 12);
+    ck_assert_int_eq(time_us[6], 19); /* 15, and 4 to take it */
+}
+END_TEST
+
+/* Two senders at once to rank 2: the second waits for the card. Rank 0's small message stands in
+ * line behind its large one, so that rank 3's, though sent later, passes rank 2's card first. */
+static shoal_status order_body(void *arg, int32_t rank, shoal_transport *t)
+{
+    sim_case *c = arg;
+    static unsigned char data[4][20000];
+    if (rank == 0) {
+        start(t, false, 3, data[0], 20000); /* the card is busy for 20 us, after 3 + 20 */
+        start(t, false, 2, data[0], 1000);  /* first byte at 23 + 20 + 10, there at 54 */
+    } else if (rank == 3) {
+        shoal_sim_compute(t, 30);
+        start(t, false, 2, data[3], 1000); /* 34, first byte at 44, there at 45 */
+    } else if (rank == 2) {
+        shoal_request far = start(t, true, 0, data[1], 1000);
+        shoal_request near = start(t, true, 3, data[2], 1000);
+        finish(t, &near);
+        c->time_us[0] = now_us(t);
+        finish(t, &far);
+        c->time_us[1] = now_us(t);
+    }
+    t->ops->close(t, false);
+    return SHOAL_OK;
+}
+
+START_TEST(test_sim_cards_serve_in_order_of_arrival)
+{
+    int64_t time_us[8] = {0};
+    sim_case c = {.time_us = time_us};
+    const shoal_sim_network network = {.link = link_of, .arg = hosts, .host = hosts};
+    run(&(shoal_sim_config){.n_rank = 4, .network = &network}, order_body, &c, NULL);
+    ck_assert_int_eq(time_us[0], 49); /* 45, and 4 to take it */
+    ck_assert_int_eq(time_us[1], 54);
+}
+END_TEST
+
+/* Computing is not interrupted by what arrives. */
+static shoal_status compute_body(void *arg, int32_t rank, shoal_transport *t)
+{
+    sim_case *c = arg;
+    int32_t value = 5;
+    if (rank == 0) {
+        start(t, false, 1, &value, sizeof(value));
+    } else {
+        shoal_request r = start(t, true, 0, &value, sizeof(value));
+        want_ok(t->ops->test(t, &r));
+        shoal_sim_compute(t, 100);
+        c->time_us[0] = now_us(t);
+        finish(t, &r);
+        c->time_us[1] = now_us(t);
+    }
+    t->ops->close(t, false);
+    return SHOAL_OK;
+}
+
+START_TEST(test_sim_compute)
+{
+    int64_t time_us[2] = {0};
+    sim_case c = {.time_us = time_us};
+    run(&(shoal_sim_config){.n_rank = 2, .latency_us = 20}, compute_body, &c, NULL);
+    ck_assert_int_eq(time_us[0], 100);
+    ck_assert_int_eq(time_us[1], 100);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
+    SHOAL_TEST(suite, test_sim_cards);
+    SHOAL_TEST(suite, test_sim_cards_serve_in_order_of_arrival);
+    SHOAL_TEST(suite, test_sim_compute);
     SHOAL_TEST(suite, test_sim_clock_formula);
     SHOAL_TEST(suite, test_sim_any_rank_takes_by_arrival);
     SHOAL_TEST(suite, test_sim_faults);
