@@ -19,5 +19,6 @@ shoal_command_fn shoal_cmd_inspect;
 shoal_command_fn shoal_cmd_bench;
 shoal_command_fn shoal_cmd_check;
 shoal_command_fn shoal_cmd_probe;
+shoal_command_fn shoal_cmd_launch;
 
 #endif

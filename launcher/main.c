@@ -64,6 +64,13 @@ static const command commands[] = {
      "model;\n"
      "start it as the job will be started. Warns of the usual traps. docs/CLUSTER.md explains the\n"
      "table, docs/PERFORMANCE.md has the formulas.\n"},
+    {"launch", SHOAL_COMMAND_LAUNCH, shoal_cmd_launch, "start a job on a cluster, and again",
+     "Runs `shoal COMMAND MODEL ...` on the ranks of a cluster file by mpirun, or with --slurm as "
+     "a\n"
+     "job of SLURM. Passes its output on as it is, forwards SIGTERM, SIGINT and SIGUSR1, says "
+     "what\n"
+     "became of it, and exits with the code of COMMAND, 75 whenever a rank was lost. It is not\n"
+     "itself started by mpirun or srun.\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };
@@ -112,8 +119,9 @@ static void print_usage(FILE *out)
 static void print_command_help(FILE *out, const command *c)
 {
     const shoal_argument *a = shoal_option_argument(c->bit);
-    fprintf(out, "usage: shoal %s%s%s [options]\n\n%s\n", c->name, a->name != NULL ? " " : "",
-            a->name != NULL ? a->name : "", c->text);
+    fprintf(out, "usage: shoal %s%s%s [options]%s%s\n\n%s\n", c->name, a->name != NULL ? " " : "",
+            a->name != NULL ? a->name : "", a->program != NULL ? " -- " : "",
+            a->program != NULL ? a->program : "", c->text);
     shoal_options_print(out, c->bit);
 }
 
@@ -175,7 +183,7 @@ static shoal_status run(int argc, char **argv, shoal_log *log)
     log->level = options.quiet     ? SHOAL_LOG_WARN
                  : options.verbose ? SHOAL_LOG_DEBUG
                                    : SHOAL_LOG_INFO;
-    if ((c->bit & SHOAL_COMMANDS_OF_RANKS) != 0)
+    if ((c->bit & (SHOAL_COMMANDS_OF_RANKS | SHOAL_COMMAND_LAUNCH)) != 0)
         catch_signals();
     return c->run(&options, &interrupted, log);
 }

@@ -80,6 +80,15 @@ static const shoal_option table[] = {
     INT("repeat", "R", 1, 1000, SHOAL_COMMAND_BENCH, repeat, "runs; medians are reported (3)"),
     TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_INSPECT, ranks,
          "rank counts to give the bytes of each rank for (1,2,4,8)"),
+    NEED("cluster", "F", SHOAL_COMMAND_LAUNCH, cluster,
+         "the hosts, their ranks, and how jobs are started: a YAML file, see configs/"),
+    INT("ranks", "N", 1, SHOAL_MAX_RANK, SHOAL_COMMAND_LAUNCH, n_rank,
+        "start the first N ranks of the file (all)"),
+    INT("restarts", "N", 0, 1000000, SHOAL_COMMAND_LAUNCH, restarts,
+        "start again up to N times when a rank or host is lost, without the hosts that do not "
+        "answer; a batch goes on where it was (0; with --slurm 20)"),
+    FLAG("print", SHOAL_COMMAND_LAUNCH, print, "only print the line, or with --slurm the script"),
+    FLAG("slurm", SHOAL_COMMAND_LAUNCH, slurm, "hand a job script to sbatch"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
              SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE,
@@ -135,8 +144,9 @@ const shoal_option *shoal_option_table(void)
 
 /* The first that knows the command; the last knows all. */
 static const shoal_argument arguments[] = {
-    {SHOAL_COMMAND_PROBE, NULL, NULL, 0},
-    {ALL, "MODEL", "a checkpoint folder", AT(model)},
+    {SHOAL_COMMAND_PROBE, NULL, NULL, 0, NULL},
+    {SHOAL_COMMAND_LAUNCH, NULL, NULL, 0, "COMMAND MODEL ..."},
+    {ALL, "MODEL", "a checkpoint folder", AT(model), NULL},
 };
 
 const shoal_argument *shoal_option_argument(int32_t command)
@@ -158,6 +168,7 @@ void shoal_options_init(shoal_options *options, int32_t command)
         .gen_tokens = 64,
         .repeat = 3,
         .ranks = "1,2,4,8",
+        .restarts = -1,
         .math = SHOAL_MATH_FAST,
         .kv = SHOAL_KV_CHOICE_AUTO,
         .combine = SHOAL_COMBINE_EXACT,

@@ -22,6 +22,7 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_BENCH = 1 << 6,
     SHOAL_COMMAND_CHECK = 1 << 7,
     SHOAL_COMMAND_PROBE = 1 << 8,
+    SHOAL_COMMAND_LAUNCH = 1 << 10,
 } shoal_command_bit;
 
 #define SHOAL_COMMANDS_THAT_RUN                                                                    \
@@ -70,6 +71,12 @@ typedef struct shoal_options {
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
     bool resume, special, decode;
     bool verify; /* with cache */
+
+    const char *cluster; /* a file */
+    int32_t n_rank;      /* launch; 0: all that the cluster has */
+    int32_t restarts;
+    bool print, slurm;
+    char *const *program; /* what is behind `--`, ends with NULL; NULL: not given */
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
@@ -116,10 +123,11 @@ const shoal_option *shoal_option_table(void);
 
 /* The one argument of a command that is no option. */
 typedef struct shoal_argument {
-    int32_t commands; /* bits */
-    const char *name; /* "MODEL"; NULL: the command takes none */
-    const char *what; /* "a checkpoint folder", for messages */
-    size_t offset;    /* of its const char * in shoal_options */
+    int32_t commands;    /* bits */
+    const char *name;    /* "MODEL"; NULL: the command takes none */
+    const char *what;    /* "a checkpoint folder", for messages */
+    size_t offset;       /* of its const char * in shoal_options */
+    const char *program; /* "COMMAND MODEL ...": what is behind `--`; NULL: more arguments */
 } shoal_argument;
 
 const shoal_argument *shoal_option_argument(int32_t command);

@@ -323,6 +323,10 @@ static shoal_status check_required(const shoal_options *options, const char *com
         return shoal_fail(log, SHOAL_USAGE,
                           "no %s given: shoal %s %s [options], where %s is %s; see shoal %s --help",
                           a->name, command_name, a->name, a->name, a->what, command_name);
+    if (a->program != NULL && (options->program == NULL || options->program[0] == NULL))
+        return shoal_fail(log, SHOAL_USAGE,
+                          "nothing to run: shoal %s [options] -- %s; see shoal %s --help",
+                          command_name, a->program, command_name);
     for (const shoal_option *o = shoal_option_table(); o->name != NULL; o++) {
         const char *const *text = (const char *const *)((const char *)options + o->offset);
         if (o->required && (o->commands & options->command) != 0 && *text == NULL)
@@ -343,6 +347,10 @@ static shoal_status store_argument(shoal_options *options, const char *command_n
 {
     const shoal_argument *a = shoal_option_argument(options->command);
     const char **field = (const char **)((char *)options + a->offset);
+    if (a->program != NULL)
+        return shoal_fail(log, SHOAL_USAGE,
+                          "found '%s'; what is to be run goes behind --: shoal %s [options] -- %s",
+                          argument, command_name, a->program);
     if (a->name == NULL)
         return shoal_fail(log, SHOAL_USAGE,
                           "found '%s', but shoal %s takes options only; see shoal %s --help",
@@ -363,6 +371,10 @@ shoal_status shoal_options_parse(shoal_options *options, const char *command_nam
         const char *argument = argv[i];
         if (strcmp(argument, "--") == 0 && !only_arguments) {
             only_arguments = true;
+            if (shoal_option_argument(options->command)->program != NULL) {
+                options->program = argv + i + 1;
+                break;
+            }
         } else if (argument[0] != '-' || only_arguments) {
             SHOAL_TRY(store_argument(options, command_name, argument, log));
         } else if (strcmp(argument, "-h") == 0) {

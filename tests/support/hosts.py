@@ -81,7 +81,9 @@ class Hosts:
             _run("ip", "-n", space, "link", "set", "eth0", "up")
         self.agent = os.path.join(self.folder, "agent")
         with open(self.agent, "w", encoding="ascii") as out:
-            out.write("#!/bin/sh\n# the place of ssh: enter the namespace of the host named first\nhost=$1\nshift\n"
+            out.write("#!/bin/sh\n# the place of ssh: enter the namespace of the host named first, if its link is up\nhost=$1\nshift\n"
+                      f'case "$(ip -n "shoal-{self.tag}-$host" link show eth0 2>&1)" in *LOWER_UP*) ;; *)\n'
+                      '    echo "no route to host $host" >&2; exit 255 ;;\nesac\n'
                       f'exec ip netns exec "shoal-{self.tag}-$host" unshare --uts sh -c '
                       '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n')
         os.chmod(self.agent, 0o755)
