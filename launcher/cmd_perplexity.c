@@ -28,7 +28,9 @@ static shoal_status prepare(shoal_session *s, void *arg)
     SHOAL_TRY(shoal_session_need_tokenizer(s));
     char *text;
     size_t n_bytes;
-    SHOAL_TRY(shoal_file_read(&text, &n_bytes, s->options.file, TEXT_FILE_MAX_BYTES, s->log));
+    const shoal_pulse pulse = shoal_session_pulse(s);
+    SHOAL_TRY(shoal_file_read_long(&text, &n_bytes, s->options.file, TEXT_FILE_MAX_BYTES, &pulse,
+                                   s->log));
     shoal_status status =
         shoal_tokenizer_encode(s->tokenizer, &p->ids, &p->n, text, n_bytes, false, s->log);
     free(text);

@@ -19,6 +19,18 @@ shoal_status shoal_session_check(const shoal_session *session)
                       (int)*session->interrupted);
 }
 
+static shoal_status beat(void *arg)
+{
+    const shoal_session *session = arg;
+    SHOAL_TRY(shoal_session_check(session));
+    return shoal_comm_poll(session->comm);
+}
+
+shoal_pulse shoal_session_pulse(shoal_session *session)
+{
+    return (shoal_pulse){beat, session};
+}
+
 shoal_status shoal_session_check_ids(const shoal_session *session, const int32_t *ids, size_t n,
                                      int32_t n_room, const char *what)
 {
@@ -161,6 +173,8 @@ static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan
     if (s->rank != 0)
         return SHOAL_OK;
     SHOAL_TRY(shoal_model_text_tokenizer(&s->tokenizer, s->checkpoint, s->log));
+    if (s->tokenizer != NULL)
+        shoal_tokenizer_set_pulse(s->tokenizer, shoal_session_pulse(s));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     return plan->prepare != NULL ? plan->prepare(s, plan->arg) : SHOAL_OK;
 }

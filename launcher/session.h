@@ -69,6 +69,9 @@ typedef struct shoal_session_plan {
 shoal_status shoal_session_run(const shoal_options *options, const shoal_session_plan *plan,
                                const volatile sig_atomic_t *interrupted, shoal_log *log);
 
+/* Signs of life while rank 0 works on something long: polls comm. Good as long as the session. */
+shoal_pulse shoal_session_pulse(shoal_session *session);
+
 /* INTERRUPTED if a signal has come. For loops that do not wait. */
 shoal_status shoal_session_check(const shoal_session *session);
 

@@ -33,25 +33,34 @@ static shoal_status open_regular(int *fd, size_t *n_bytes, const char *path, sho
     return SHOAL_OK;
 }
 
-/* Reads up to n_bytes; fewer only at the end of the file. -1: errno is set. */
-static ssize_t read_all(int fd, char *text, size_t n_bytes)
+#define PIECE_BYTES ((size_t)16 << 20)
+
+/* Reads up to *n_bytes; sets it to what was read, which is fewer only at the end of the file. */
+static shoal_status read_all(char *text, size_t *n_bytes, int fd, const shoal_pulse *pulse,
+                             int *error)
 {
     size_t n_read = 0;
-    while (n_read < n_bytes) {
-        ssize_t n = read(fd, text + n_read, n_bytes - n_read);
+    *error = 0;
+    while (n_read < *n_bytes) {
+        size_t n_left = *n_bytes - n_read;
+        ssize_t n = read(fd, text + n_read, n_left < PIECE_BYTES ? n_left : PIECE_BYTES);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0)
-            return -1;
+        if (n < 0) {
+            *error = errno;
+            return SHOAL_IO;
+        }
         if (n == 0)
             break;
         n_read += (size_t)n;
+        SHOAL_TRY(shoal_pulse_beat(pulse));
     }
-    return (ssize_t)n_read;
+    *n_bytes = n_read;
+    return SHOAL_OK;
 }
 
-shoal_status shoal_file_read(char **text, size_t *n_bytes, const char *path, size_t max_bytes,
-                             shoal_log *log)
+shoal_status shoal_file_read_long(char **text, size_t *n_bytes, const char *path, size_t max_bytes,
+                                  const shoal_pulse *pulse, shoal_log *log)
 {
     int fd;
     size_t size_bytes;
@@ -68,15 +77,23 @@ shoal_status shoal_file_read(char **text, size_t *n_bytes, const char *path, siz
         return shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory for its %zu bytes", path,
                           size_bytes);
     }
-    ssize_t n_read = read_all(fd, t, size_bytes);
-    int error = errno;
+    int error;
+    shoal_status status = read_all(t, &size_bytes, fd, pulse, &error);
     close(fd);
-    if (n_read < 0) {
+    if (status != SHOAL_OK) {
         free(t);
-        return shoal_fail(log, SHOAL_IO, "%s: cannot be read: %s", path, strerror(error));
+        return error == 0
+                   ? status
+                   : shoal_fail(log, SHOAL_IO, "%s: cannot be read: %s", path, strerror(error));
     }
-    t[n_read] = '\0';
+    t[size_bytes] = '\0';
     *text = t;
-    *n_bytes = (size_t)n_read;
+    *n_bytes = size_bytes;
     return SHOAL_OK;
+}
+
+shoal_status shoal_file_read(char **text, size_t *n_bytes, const char *path, size_t max_bytes,
+                             shoal_log *log)
+{
+    return shoal_file_read_long(text, n_bytes, path, max_bytes, NULL, log);
 }

@@ -1,10 +1,11 @@
-/* Reading a whole small text file (configuration, tokenizer, prompt) into memory. Weights are read
- * in pieces by runtime/checkpoint instead.
+/* Reading a whole text file (configuration, tokenizer, prompt, text to score) into memory. Weights
+ * are read in pieces by runtime/checkpoint instead.
  * Layering: base. */
 #ifndef SHOAL_BASE_FILE_H
 #define SHOAL_BASE_FILE_H
 
 #include "runtime/base/log.h"
+#include "runtime/base/pulse.h"
 
 #include <stddef.h>
 
@@ -13,5 +14,10 @@
  * BAD_DATA (larger than max_bytes), IO, NO_MEMORY. */
 shoal_status shoal_file_read(char **text, size_t *n_bytes, const char *path, size_t max_bytes,
                              shoal_log *log);
+
+/* The same for a file that may be huge: the pulse beats between pieces. Errors: as above; what the
+ * pulse gives. */
+shoal_status shoal_file_read_long(char **text, size_t *n_bytes, const char *path, size_t max_bytes,
+                                  const shoal_pulse *pulse, shoal_log *log);
 
 #endif

@@ -7,6 +7,8 @@
 
 #define NONE SIZE_MAX
 
+#define BEAT_TRIES 65536
+
 /* -- the table of merges -- */
 
 static size_t slot_of(const shoal__bpe *bpe, int32_t left, int32_t right)
@@ -161,6 +163,7 @@ static shoal_status split_characters(shoal__bpe_scratch *s, const shoal__bpe *bp
 
 static shoal_status merge_all(shoal__bpe_scratch *s, const shoal__bpe *bpe, shoal_log *log)
 {
+    size_t n_try = 0;
     s->n_heap = 0;
     for (size_t i = 0; i + 1 < s->n_symbol; i++)
         SHOAL_TRY(push(s, bpe, i, i + 1, log));
@@ -171,6 +174,8 @@ static shoal_status merge_all(shoal__bpe_scratch *s, const shoal__bpe *bpe, shoa
             continue;
         shoal__symbol *right = &s->symbol[left->next];
         /* One of the two may have been merged since the candidate was found. */
+        if (++n_try % BEAT_TRIES == 0)
+            SHOAL_TRY(shoal_pulse_beat(s->pulse));
         s->n_step++;
         const shoal__merge *merge = find_merge(bpe, left->id, right->id);
         if (merge == NULL || merge->id != top.id)

@@ -6,6 +6,7 @@
 #ifndef SHOAL_TEXT_BPE_H
 #define SHOAL_TEXT_BPE_H
 
+#include "runtime/base/pulse.h"
 #include "runtime/text/vocab.h"
 
 typedef struct shoal__merge {
@@ -48,6 +49,7 @@ typedef struct shoal__bpe_scratch {
     size_t heap_capacity;
     size_t n_heap;
     uint64_t n_step; /* moves in the heap and looked up pairs so far: what the time goes with */
+    const shoal_pulse *pulse; /* for words of a whole text; borrowed, may be NULL */
 } shoal__bpe_scratch;
 
 /* A merge of ids; a pair that comes twice keeps the later one, as in the tokenizers library. Room
@@ -56,7 +58,7 @@ shoal_status shoal__bpe_reserve(shoal__bpe *bpe, size_t n_merge, shoal_log *log)
 void shoal__bpe_add(shoal__bpe *bpe, shoal__merge merge);
 void shoal__bpe_fini(shoal__bpe *bpe);
 
-/* Appends the ids of one word (valid UTF-8). Errors: NO_MEMORY. */
+/* Appends the ids of one word (valid UTF-8). Errors: NO_MEMORY, what the pulse gives. */
 shoal_status shoal__bpe_encode(shoal__ids *ids, const shoal__bpe *bpe, shoal__bpe_scratch *scratch,
                                const char *word, size_t n_bytes, shoal_log *log);
 void shoal__bpe_scratch_fini(shoal__bpe_scratch *scratch);

@@ -6,12 +6,15 @@
 
 #include <stdlib.h>
 
+#define BEAT_MATCHES 65536
+
 struct shoal__regex {
     pcre2_code *code;
     pcre2_match_data *match;
     pcre2_match_context *context;
     pcre2_jit_stack *jit_stack;
     char where[256]; /* file and place, for error texts */
+    const shoal_pulse *pulse;
 };
 
 enum {
@@ -101,6 +104,11 @@ void shoal__regex_close(shoal__regex *regex)
     free(regex);
 }
 
+void shoal__regex_set_pulse(shoal__regex *regex, const shoal_pulse *pulse)
+{
+    regex->pulse = pulse;
+}
+
 shoal_status shoal__regex_find(bool *found, shoal__span *match, shoal__regex *regex,
                                const char *text, size_t begin, size_t n, shoal_log *log)
 {
@@ -137,7 +145,9 @@ shoal_status shoal__regex_cut(shoal__spans *spans, shoal__regex *regex, const ch
     size_t covered = 0;
     size_t begin = 0;
     bool behind_match = false; /* a match ended at `covered` */
-    while (begin <= n) {
+    for (size_t i = 1; begin <= n; i++) {
+        if (i % BEAT_MATCHES == 0)
+            SHOAL_TRY(shoal_pulse_beat(regex->pulse));
         bool found;
         shoal__span match;
         SHOAL_TRY(shoal__regex_find(&found, &match, regex, text, begin, n, log));

@@ -6,6 +6,7 @@
 #ifndef SHOAL_TEXT_REGEX_H
 #define SHOAL_TEXT_REGEX_H
 
+#include "runtime/base/pulse.h"
 #include "runtime/text/buffer.h"
 
 typedef struct shoal__regex shoal__regex;
@@ -21,8 +22,13 @@ void shoal__regex_close(shoal__regex *regex); /* accepts NULL */
 shoal_status shoal__regex_find(bool *found, shoal__span *match, shoal__regex *regex,
                                const char *text, size_t begin, size_t n, shoal_log *log);
 
+/* What cut beats now and then; borrowed, NULL for nothing. */
+void shoal__regex_set_pulse(shoal__regex *regex, const shoal_pulse *pulse);
+
 /* Appends the spans that cover text[0, n): matches and what lies between them, in order. Empty
- * matches count (they cut the text), except directly behind another match. */
+ * matches count (they cut the text), except directly behind another match. Errors: as find; what
+ * the pulse gives.
+ */
 shoal_status shoal__regex_cut(shoal__spans *spans, shoal__regex *regex, const char *text, size_t n,
                               shoal_log *log);
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BEAT_WORDS 65536
+
 static shoal_status read_parts(shoal_tokenizer *t, const shoal_json *doc, const shoal__reader *r)
 {
     if (!shoal_json_is_object(doc))
@@ -106,6 +108,15 @@ void shoal_tokenizer_close(shoal_tokenizer *t)
 
 /* -- encoding -- */
 
+void shoal_tokenizer_set_pulse(shoal_tokenizer *t, shoal_pulse pulse)
+{
+    t->pulse = pulse;
+    t->scratch.pulse = &t->pulse;
+    for (int32_t i = 0; i < t->pretokenizer.n_step; i++)
+        if (t->pretokenizer.step[i].regex != NULL)
+            shoal__regex_set_pulse(t->pretokenizer.step[i].regex, &t->pulse);
+}
+
 /* Normalized text without added tokens. */
 static shoal_status encode_words(shoal__ids *ids, shoal_tokenizer *t, const char *text, size_t n,
                                  bool is_first, shoal_log *log)
@@ -114,6 +125,8 @@ static shoal_status encode_words(shoal__ids *ids, shoal_tokenizer *t, const char
     const shoal__words *words = &t->cutter.words;
     for (size_t i = 0; i < words->span.n; i++) {
         shoal__span word = words->span.data[i];
+        if (i % BEAT_WORDS == BEAT_WORDS - 1)
+            SHOAL_TRY(shoal_pulse_beat(&t->pulse));
         SHOAL_TRY(shoal__bpe_encode(ids, &t->bpe, &t->scratch, words->text.data + word.begin,
                                     word.end - word.begin, log));
     }

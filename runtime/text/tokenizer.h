@@ -14,6 +14,7 @@
 #define SHOAL_TEXT_TOKENIZER_H
 
 #include "runtime/base/json.h"
+#include "runtime/base/pulse.h"
 
 #include <stddef.h>
 
@@ -32,10 +33,13 @@ shoal_status shoal_tokenizer_open_documents(shoal_tokenizer **tokenizer, const s
                                             shoal_log *log);
 void shoal_tokenizer_close(shoal_tokenizer *tokenizer); /* accepts NULL */
 
+/* What encoding a long text beats now and then, many times a second; it may end it. */
+void shoal_tokenizer_set_pulse(shoal_tokenizer *tokenizer, shoal_pulse pulse);
+
 /* ids of text: *ids is [*n], malloc'ed, the caller's to free (never NULL on success). Added tokens
  * written out in the text become their ids. `special` adds what the post-processor of
  * tokenizer.json adds. Errors: BAD_DATA (text is not UTF-8: names the byte offset; a pattern ran
- * into its match limit), NO_MEMORY. */
+ * into its match limit), NO_MEMORY, what the pulse gives. */
 shoal_status shoal_tokenizer_encode(shoal_tokenizer *tokenizer, int32_t **ids, size_t *n,
                                     const char *text, size_t n_bytes, bool special, shoal_log *log);
 

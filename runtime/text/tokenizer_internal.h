@@ -33,6 +33,7 @@ struct shoal_tokenizer {
     int32_t bos_id;      /* -1: none */
     shoal__bos_rule bos_rule;
     shoal__ids eos;
+    shoal_pulse pulse;
     shoal__cutter cutter; /* working memory of encode, as are the following */
     shoal__bytes normal;
     shoal__bytes normal_scratch;
