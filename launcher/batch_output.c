@@ -4,18 +4,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SYNC_INTERVAL_US = 5000000 };
+enum { SYNC_INTERVAL_US = 1000000, PIPE_WAIT_MS = 20 };
 
 static shoal_status fail_io(const shoal_batch_output *output, const char *what)
 {
-    return shoal_fail(output->log, SHOAL_IO, "%s: %s failed: %s; finished lines are whole",
-                      output->path, what, strerror(errno));
+    int error = errno;
+    bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+    return shoal_fail(output->log, SHOAL_IO, "%s: %s failed: %s; finished lines are whole%s",
+                      output->path, what, strerror(error),
+                      full ? "; make room, then go on with --resume" : "");
 }
 
 /* The id of one whole line of an earlier run. */
@@ -39,6 +43,7 @@ static shoal_status take_answer(shoal_batch_output *output, shoal_id_set *answer
                           output->path, (long long)output->n_skipped + 1);
     }
     char *key = shoal_json_dump(id);
+    output->n_again += shoal_id_set_get(answered, key) != 0;
     status = shoal_id_set_add(answered, key, SHOAL_ID_ANSWERED, output->log);
     free(key);
     output->n_skipped++;
@@ -47,7 +52,21 @@ static shoal_status take_answer(shoal_batch_output *output, shoal_id_set *answer
     return status;
 }
 
-/* Read the answers of earlier runs and cut a torn last line. */
+/* Where a power cut left zeros for what was not on the disk yet, nothing behind them is kept. The
+ * first line must show that the file is ours before anything of it is cut. */
+static bool is_torn(const shoal_batch_output *output, const char *line, size_t n_bytes)
+{
+    static const char begin[] = "{\"id\":";
+    if (line[n_bytes - 1] != '\n')
+        return true;
+    size_t n_text = strnlen(line, n_bytes);
+    if (n_text == n_bytes || output->n_skipped > 0)
+        return n_text < n_bytes;
+    size_t n_begin = n_text < sizeof begin - 1 ? n_text : sizeof begin - 1;
+    return n_begin > 0 && memcmp(line, begin, n_begin) == 0;
+}
+
+/* Read the answers of earlier runs and cut a torn end. */
 static shoal_status read_answers(shoal_batch_output *output, shoal_id_set *answered)
 {
     int fd = dup(output->fd);
@@ -62,7 +81,8 @@ static shoal_status read_answers(shoal_batch_output *output, shoal_id_set *answe
     shoal_status status = SHOAL_OK;
     ssize_t n;
     errno = 0;
-    while (status == SHOAL_OK && (n = getline(&line, &n_max, file)) > 0 && line[n - 1] == '\n') {
+    while (status == SHOAL_OK && (n = getline(&line, &n_max, file)) > 0 &&
+           !is_torn(output, line, (size_t)n)) {
         status = take_answer(output, answered, line, (size_t)n - 1);
         output->n_bytes += n;
         errno = 0;
@@ -103,17 +123,50 @@ static shoal_status claim(shoal_batch_output *output, bool resume)
     return SHOAL_OK;
 }
 
+/* A file whose entry in the folder is not on the disk is lost with the power, synced or not. */
+static shoal_status sync_folder(const shoal_batch_output *output)
+{
+    const char *slash = strrchr(output->path, '/');
+    char *folder = slash == NULL           ? strdup(".")
+                   : slash == output->path ? strdup("/")
+                                           : strndup(output->path, (size_t)(slash - output->path));
+    int fd = folder != NULL ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(folder);
+    if (fd < 0)
+        return SHOAL_OK; /* a folder that may be written but not read */
+    bool failed = fsync(fd) != 0 && errno != EINVAL && errno != EROFS;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return failed ? fail_io(output, "syncing its folder") : SHOAL_OK;
+}
+
+static int open_file(const char *path, bool *created)
+{
+    enum { HOW = O_APPEND | O_CLOEXEC | O_NONBLOCK };
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | HOW, 0666);
+    *created = fd >= 0;
+    if (fd < 0 && errno == EEXIST)
+        fd = open(path, O_RDWR | O_CREAT | HOW, 0666);
+    if (fd < 0 && errno != ENOENT && errno != EISDIR) { /* a pipe may be for writing only */
+        int error = errno;
+        fd = open(path, O_WRONLY | HOW);
+        errno = fd < 0 && errno == ENOENT ? error : errno;
+    }
+    return fd;
+}
+
 shoal_status shoal_batch_output_open(shoal_batch_output *output, shoal_id_set *answered,
                                      const char *path, bool resume, shoal_log *log)
 {
-    *output = (shoal_batch_output){.path = path, .log = log, .synced_us = shoal_clock_us()};
-    output->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (output->fd < 0 && errno != ENOENT && errno != EISDIR) /* a pipe may be for writing only */
-        output->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    bool created;
+    *output = (shoal_batch_output){.path = path, .log = log, .fd = open_file(path, &created)};
     if (output->fd < 0)
         return shoal_fail(log, SHOAL_IO, "%s: opening it for appending failed: %s", path,
                           strerror(errno));
     shoal_status status = claim(output, resume);
+    if (status == SHOAL_OK && created)
+        status = sync_folder(output);
     if (status == SHOAL_OK && output->regular && resume)
         status = read_answers(output, answered);
     if (status != SHOAL_OK) {
@@ -125,10 +178,25 @@ shoal_status shoal_batch_output_open(shoal_batch_output *output, shoal_id_set *a
 
 static shoal_status sync_output(shoal_batch_output *output)
 {
-    output->synced_us = shoal_clock_us();
+    output->unsynced_us = 0;
     if (output->regular && fsync(output->fd) != 0 && errno != EINVAL && errno != EROFS)
         return fail_io(output, "syncing");
     return SHOAL_OK;
+}
+
+shoal_status shoal_batch_output_sync_due(shoal_batch_output *output)
+{
+    if (output->unsynced_us == 0 || shoal_clock_us() - output->unsynced_us < SYNC_INTERVAL_US)
+        return SHOAL_OK;
+    return sync_output(output);
+}
+
+/* The reader of a pipe may take its time. */
+static shoal_status wait_for_pipe(const shoal_batch_output *output)
+{
+    struct pollfd writable = {.fd = output->fd, .events = POLLOUT};
+    (void)poll(&writable, 1, PIPE_WAIT_MS);
+    return shoal_pulse_beat(&output->pulse);
 }
 
 /* One write takes all of an ordinary file's line unless the disk is full; pipes may take parts. */
@@ -139,6 +207,10 @@ static shoal_status write_line(shoal_batch_output *output, const char *line, siz
         ssize_t n = write(output->fd, line + done, n_bytes - done);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EAGAIN) {
+            SHOAL_TRY(wait_for_pipe(output));
+            continue;
+        }
         if (n <= 0) {
             int error = errno;
             if (done > 0 && output->regular && ftruncate(output->fd, output->n_bytes) != 0)
@@ -150,6 +222,8 @@ static shoal_status write_line(shoal_batch_output *output, const char *line, siz
         done += (size_t)n;
     }
     output->n_bytes += (int64_t)n_bytes;
+    if (output->unsynced_us == 0)
+        output->unsynced_us = shoal_clock_us();
     return SHOAL_OK;
 }
 
@@ -161,8 +235,6 @@ shoal_status shoal_batch_output_put(shoal_batch_output *output, shoal_json *answ
     line[n_bytes] = '\n'; /* in the place of the ending zero */
     shoal_status status = write_line(output, line, n_bytes + 1);
     free(line);
-    if (status == SHOAL_OK && shoal_clock_us() - output->synced_us > SYNC_INTERVAL_US)
-        status = sync_output(output);
     return status;
 }
 

@@ -1,5 +1,6 @@
 /* shoal batch: a file of prompts in, a file of answers out. Rank 0 reads ahead of the engine by at
- * most twice what runs at once, so memory does not grow with the input (but for the ids). */
+ * most twice what runs at once, so memory does not grow with the input (but for the ids). Neither
+ * file is ever waited for without signs of life: they may be pipes. */
 #include "launcher/batch_io.h"
 #include "launcher/chat_prompt.h"
 #include "launcher/command.h"
@@ -13,7 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DEFAULT_SEQUENCES = 16, WARN_BAD_LINES = 10 };
+enum { DEFAULT_SEQUENCES = 16, WARN_BAD_LINES = 10, INPUT_WAIT_MS = 20 };
 
 /* A line that the engine works on. */
 typedef struct batch_job {
@@ -24,9 +25,7 @@ typedef struct batch_job {
 } batch_job;
 
 typedef struct batch {
-    FILE *input;
-    char *text; /* getline's */
-    size_t n_text_max;
+    shoal_batch_input input;
     int64_t n_line;
     bool at_end;
     shoal_batch_output output;
@@ -45,8 +44,8 @@ typedef struct batch {
 static shoal_status check_two_files(const batch *b, const shoal_session *s)
 {
     struct stat in, out;
-    if (fstat(fileno(b->input), &in) == 0 && stat(s->options.output, &out) == 0 &&
-        S_ISREG(in.st_mode) && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+    if (fstat(b->input.fd, &in) == 0 && stat(s->options.output, &out) == 0 && S_ISREG(in.st_mode) &&
+        in.st_dev == out.st_dev && in.st_ino == out.st_ino)
         return shoal_fail(s->log, SHOAL_USAGE, "--input and --output are the same file: %s",
                           s->options.output);
     return SHOAL_OK;
@@ -55,17 +54,11 @@ static shoal_status check_two_files(const batch *b, const shoal_session *s)
 static shoal_status prepare(shoal_session *s, void *arg)
 {
     batch *b = arg;
-    b->input = fopen(s->options.input, "re");
-    if (b->input == NULL)
-        return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: cannot be read: %s", s->options.input,
-                          strerror(errno));
-    struct stat info;
-    if (fstat(fileno(b->input), &info) == 0 && S_ISDIR(info.st_mode))
-        return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: is a folder, wanted a file of JSON lines",
-                          s->options.input);
+    SHOAL_TRY(shoal_batch_input_open(&b->input, s->options.input, s->log));
     SHOAL_TRY(check_two_files(b, s));
     SHOAL_TRY(
         shoal_batch_output_open(&b->output, &b->ids, s->options.output, s->options.resume, s->log));
+    b->output.pulse = shoal_session_pulse(s);
     int64_t n_slot = 0;
     for (int32_t r = 0; r < s->n_rank; r++)
         n_slot += shoal_engine_slots(&s->engine_config, r);
@@ -187,7 +180,7 @@ static bool is_blank(const char *text, size_t n)
     return strspn(text, " \t\r\n") >= n;
 }
 
-/* Read until enough is under way. */
+/* Read until enough is under way, or what is there of a pipe. */
 static shoal_status read_ahead(batch *b, shoal_session *s)
 {
     const shoal_options *o = &s->options;
@@ -202,31 +195,28 @@ static shoal_status read_ahead(batch *b, shoal_session *s)
     };
     while (!b->at_end && b->n_job < b->n_job_max) {
         SHOAL_TRY(shoal_session_check(s));
-        errno = 0;
-        ssize_t n = getline(&b->text, &b->n_text_max, b->input);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            if (ferror(b->input))
-                return shoal_fail(s->log, SHOAL_IO, "%s: reading failed: %s", o->input,
-                                  strerror(errno));
-            b->at_end = true;
+        SHOAL_TRY(shoal_batch_output_sync_due(&b->output));
+        shoal_line_state state;
+        const char *text;
+        size_t n;
+        SHOAL_TRY(
+            shoal_batch_input_next(&b->input, &state, &text, &n, b->n_job > 0 ? 0 : INPUT_WAIT_MS));
+        SHOAL_TRY(shoal_comm_poll(s->comm));
+        b->at_end = state == SHOAL_LINE_END;
+        if (b->at_end || (state == SHOAL_LINE_NOT_YET && b->n_job > 0))
             break;
-        }
+        if (state == SHOAL_LINE_NOT_YET)
+            continue;
         b->n_line++;
-        if (n > 0 && b->text[n - 1] == '\n')
-            n--;
-        if (is_blank(b->text, (size_t)n))
+        if (is_blank(text, n))
             continue;
         shoal_batch_line line;
         s->log->capture = true;
-        shoal_status parsed =
-            shoal_batch_line_parse(&line, b->text, (size_t)n, b->n_line, &defaults, s->log);
+        shoal_status parsed = shoal_batch_line_parse(&line, text, n, b->n_line, &defaults, s->log);
         s->log->capture = false;
         shoal_status status = take_line(b, s, &line, parsed);
         shoal_batch_line_close(&line);
         SHOAL_TRY(status);
-        SHOAL_TRY(shoal_comm_poll(s->comm));
     }
     return SHOAL_OK;
 }
@@ -306,12 +296,28 @@ static shoal_status work(shoal_session *s, void *arg)
         shoal_event event;
         while (shoal_engine_poll(s->engine, &event))
             SHOAL_TRY(take_event(b, s, &event));
+        SHOAL_TRY(shoal_batch_output_sync_due(&b->output));
         shoal_progress_set(&b->progress, "%lld answered, %d under way, %.1f tok/s generated",
                            (long long)b->n_answered, (int)b->n_job,
                            (double)b->n_generated / seconds(b));
     }
     b->end_us = shoal_clock_us();
     return shoal_batch_output_close(&b->output);
+}
+
+/* What resuming found in the output that this input cannot have led to. */
+static void warn_of_changes(const batch *b, const shoal_session *s)
+{
+    const shoal_batch_output *out = &b->output;
+    if (out->n_again > 0)
+        shoal_log_warn(s->log, "%s: %lld of its lines have an id that came before", out->path,
+                       (long long)out->n_again);
+    int64_t n_other = out->n_skipped - out->n_again - b->n_skipped;
+    if (n_other > 0)
+        shoal_log_warn(s->log,
+                       "%s: %lld of its answers have ids that are not in %s; if that was changed "
+                       "after the first run, give another --output",
+                       out->path, (long long)n_other, s->options.input);
 }
 
 static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report *report)
@@ -330,6 +336,7 @@ static shoal_status finish(shoal_session *s, void *arg, const shoal_rank_report 
                    (double)b->n_generated / passed_s, (int)s->n_rank, s->n_rank == 1 ? "" : "s",
                    shoal_bytes_text(sent, shoal_report_sent_bytes(report, s->n_rank)),
                    shoal_draft_report_text(draft_text, &drafts, s));
+    warn_of_changes(b, s);
     /* A job that was resumed ends as it would have ended in one go. */
     int64_t n_bad = b->n_bad + b->output.n_error;
     if (n_bad == 0)
@@ -343,9 +350,7 @@ static void release(void *arg)
     batch *b = arg;
     shoal_progress_pause(&b->progress);
     (void)shoal_batch_output_close(&b->output);
-    if (b->input != NULL)
-        fclose(b->input);
-    free(b->text);
+    shoal_batch_input_close(&b->input);
     shoal_id_set_close(&b->ids);
     shoal_chat_close(b->chat);
     for (int32_t i = 0; i < b->n_job_max && b->job != NULL; i++) {
@@ -358,7 +363,7 @@ static void release(void *arg)
 shoal_status shoal_cmd_batch(const shoal_options *options, const volatile sig_atomic_t *interrupted,
                              shoal_log *log)
 {
-    batch b = {.output = {.fd = -1}};
+    batch b = {.input = {.fd = -1}, .output = {.fd = -1}};
     shoal_session_plan plan = {
         .arg = &b,
         .n_sequence = DEFAULT_SEQUENCES,

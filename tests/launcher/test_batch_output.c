@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char folder[64];
@@ -120,6 +121,15 @@ START_TEST(does_not_touch_what_is_no_output)
 {
     static const char *const other[] = {"some text\nof mine\n", "{\"text\":\"no id\"}\n",
                                         "{\"id\":[1]}\n", "[]\nno newline"};
+    static const char binary[] = "\177ELF\0\0\n\0";
+    begin(NULL);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    fwrite(binary, 1, sizeof binary, file);
+    fclose(file);
+    ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, true, &logger),
+                     SHOAL_BAD_DATA);
+    end("\177ELF");
     for (size_t i = 0; i < sizeof other / sizeof other[0]; i++) {
         begin(other[i]);
         ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, true, &logger),
@@ -178,6 +188,143 @@ START_TEST(an_impossible_path_is_an_error)
 }
 END_TEST
 
+/* -- what a power cut leaves -- */
+
+static const char *const key[] = {"\"q0\"", "7", "\"\xc3\xa9\"", "\"q3\""};
+static const char *const whole[] = {
+    "{\"id\":\"q0\",\"text\":\"a\\nb\"}\n",
+    "{\"id\":7,\"error\":\"bad\"}\n",
+    "{\"id\":\"\xc3\xa9\",\"text\":\"\xe2\x82\xac {}\"}\n",
+    "{\"id\":\"q3\",\"ids\":[1,2]}\n",
+};
+enum { N_WHOLE = 4 };
+
+/* Resume the file that holds text[0, n), answer what is missing, and look at what came of it. */
+static void resume_and_answer_the_rest(const char *text, size_t n, const char *wanted,
+                                       int32_t n_kept)
+{
+    begin(NULL);
+    FILE *file = fopen(path, "w");
+    ck_assert_ptr_nonnull(file);
+    ck_assert_uint_eq(fwrite(text, 1, n, file), n);
+    fclose(file);
+    ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, true, &logger), SHOAL_OK);
+    ck_assert_int_eq(output.n_skipped, n_kept);
+    for (int32_t i = 0; i < N_WHOLE; i++) {
+        bool is_there = (shoal_id_set_get(&answered, key[i]) & SHOAL_ID_ANSWERED) != 0;
+        ck_assert_msg(is_there == (i < n_kept), "cut at %zu: answer %d", n, i);
+        shoal_json *answer;
+        if (is_there)
+            continue;
+        ck_assert_int_eq(shoal_json_parse(&answer, whole[i], strlen(whole[i]) - 1, "test", &logger),
+                         SHOAL_OK);
+        ck_assert_int_eq(shoal_batch_output_put(&output, answer), SHOAL_OK);
+    }
+    ck_assert_int_eq(shoal_batch_output_close(&output), SHOAL_OK);
+    end(wanted);
+}
+
+static void join(char *all)
+{
+    all[0] = '\0';
+    for (int32_t i = 0; i < N_WHOLE; i++)
+        strcat(all, whole[i]);
+}
+
+static int32_t n_lines(const char *text, size_t n)
+{
+    int32_t n_line = 0;
+    for (size_t i = 0; i < n; i++)
+        n_line += text[i] == '\n';
+    return n_line;
+}
+
+/* The file may end at any byte: every whole line is kept, the rest answered again, nothing twice.
+ */
+START_TEST(cut_off_at_any_byte)
+{
+    char all[512];
+    join(all);
+    for (size_t n = 0; n <= strlen(all); n++)
+        resume_and_answer_the_rest(all, n, all, n_lines(all, n));
+}
+END_TEST
+
+/* A file system may know the new length before it has the bytes: zeros from some byte on, to the
+ * end or up to a later line that did reach the disk. */
+START_TEST(zeros_from_some_byte_on)
+{
+    char all[512], torn[512];
+    join(all);
+    size_t n_all = strlen(all);
+    for (size_t n = 0; n < n_all; n += 3) { /* each case syncs files */
+        memcpy(torn, all, n_all);
+        memset(torn + n, 0, n_all - n);
+        resume_and_answer_the_rest(torn, n_all, all, n_lines(all, n));
+        size_t n_last = n_all - strlen(whole[N_WHOLE - 1]);
+        if (n == 0 || n >= n_last)
+            continue;
+        memcpy(torn + n_last, whole[N_WHOLE - 1], n_all - n_last);
+        resume_and_answer_the_rest(torn, n_all, all, n_lines(all, n));
+    }
+}
+END_TEST
+
+START_TEST(counts_ids_that_came_before)
+{
+    begin("{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"a\"}\n");
+    ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, true, &logger), SHOAL_OK);
+    ck_assert_int_eq(output.n_skipped, 3);
+    ck_assert_int_eq(output.n_again, 1);
+    ck_assert_int_eq(shoal_batch_output_close(&output), SHOAL_OK);
+    end("{\"id\":\"a\"}\n{\"id\":\"b\"}\n{\"id\":\"a\"}\n");
+}
+END_TEST
+
+START_TEST(lines_are_synced_when_a_second_old)
+{
+    begin(NULL);
+    ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, false, &logger), SHOAL_OK);
+    ck_assert_int_eq(output.unsynced_us, 0);
+    ck_assert_int_eq(put("a"), SHOAL_OK);
+    int64_t first_us = output.unsynced_us;
+    ck_assert_int_gt(first_us, 0);
+    ck_assert_int_eq(put("b"), SHOAL_OK);
+    ck_assert_int_eq(output.unsynced_us, first_us); /* the oldest counts */
+    ck_assert_int_eq(shoal_batch_output_sync_due(&output), SHOAL_OK);
+    output.unsynced_us -= 1000000;
+    ck_assert_int_eq(shoal_batch_output_sync_due(&output), SHOAL_OK);
+    ck_assert_int_eq(output.unsynced_us, 0);
+    ck_assert_int_eq(shoal_batch_output_close(&output), SHOAL_OK);
+    end("{\"id\":\"a\"}\n{\"id\":\"b\"}\n");
+}
+END_TEST
+
+static shoal_status give_up_after_three(void *arg)
+{
+    int32_t *n = arg;
+    return ++*n < 3 ? SHOAL_OK : SHOAL_INTERRUPTED;
+}
+
+/* A pipe that nobody reads: the pulse beats while it is full, and may end the wait. */
+START_TEST(a_full_pipe_beats_the_pulse)
+{
+    begin(NULL);
+    int32_t n_beat = 0;
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(shoal_batch_output_open(&output, &answered, path, false, &logger), SHOAL_OK);
+    output.pulse = (shoal_pulse){give_up_after_three, &n_beat};
+    shoal_status status = SHOAL_OK;
+    for (int32_t i = 0; i < 100000 && status == SHOAL_OK; i++)
+        status = put("a line of an answer");
+    ck_assert_int_eq(status, SHOAL_INTERRUPTED);
+    ck_assert_int_eq(n_beat, 3);
+    ck_assert_int_eq(shoal_batch_output_close(&output), SHOAL_OK);
+    unlink(path);
+    end("");
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, appends_whole_lines);
@@ -190,6 +337,11 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, two_batches_do_not_share_an_output);
     SHOAL_TEST(suite, a_full_disk_leaves_whole_lines);
     SHOAL_TEST(suite, an_impossible_path_is_an_error);
+    SHOAL_TEST(suite, cut_off_at_any_byte);
+    SHOAL_TEST(suite, zeros_from_some_byte_on);
+    SHOAL_TEST(suite, counts_ids_that_came_before);
+    SHOAL_TEST(suite, lines_are_synced_when_a_second_old);
+    SHOAL_TEST(suite, a_full_pipe_beats_the_pulse);
 }
 
 SHOAL_TEST_MAIN("launcher.batch_output", add_tests)
