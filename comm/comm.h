@@ -85,6 +85,9 @@ shoal_log *shoal_comm_log(const shoal_comm *comm); /* the logger given to open *
 /* The clock that deadlines count in, us: real for self and mpi, virtual for sim. */
 int64_t shoal_comm_now_us(const shoal_comm *comm);
 
+/* The step of all that comes before the first one; layers are those whose weights are loaded. */
+#define SHOAL_STEP_LOADING (-1)
+
 /* Say where this rank is (layer -1: outside the layers): goes into blame texts, and is the place
  * where an injected fault strikes. Errors: FAILED when sim kills this rank (it must unwind
  * silently). */

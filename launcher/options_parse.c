@@ -172,7 +172,7 @@ static bool parse_fault(shoal_fault *fault, const char *text)
         [SHOAL_FAULT_EXIT] = "exit",
         [SHOAL_FAULT_DROP] = "drop",
     };
-    shoal_fault parsed = {.kind = SHOAL_FAULT_NONE, .rank = -1, .step = -1, .layer = -1};
+    shoal_fault parsed = {.kind = SHOAL_FAULT_NONE, .rank = -1, .step = INT64_MIN, .layer = -1};
     while (*text != '\0') {
         char part[64];
         size_t n = strcspn(text, ",");
@@ -187,10 +187,12 @@ static bool parse_fault(shoal_fault *fault, const char *text)
         *equals = '\0';
         const char *value = equals + 1;
         int64_t number = -1;
-        bool is_number = shoal_parse_int64(&number, value) && number >= 0 && number <= INT32_MAX;
+        bool parses = shoal_parse_int64(&number, value);
+        bool is_number = parses && number >= 0 && number <= INT32_MAX;
+        bool is_loading = parses && number == SHOAL_STEP_LOADING;
         if (strcmp(part, "rank") == 0 && is_number)
             parsed.rank = (int32_t)number;
-        else if (strcmp(part, "step") == 0 && is_number)
+        else if (strcmp(part, "step") == 0 && (is_number || is_loading))
             parsed.step = number;
         else if (strcmp(part, "layer") == 0 && is_number)
             parsed.layer = (int32_t)number;
@@ -201,7 +203,7 @@ static bool parse_fault(shoal_fault *fault, const char *text)
                 parsed.kind = (shoal_fault_kind)k;
         }
     }
-    if (parsed.kind == SHOAL_FAULT_NONE || parsed.rank < 0 || parsed.step < 0)
+    if (parsed.kind == SHOAL_FAULT_NONE || parsed.rank < 0 || parsed.step == INT64_MIN)
         return false;
     *fault = parsed;
     return true;

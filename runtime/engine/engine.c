@@ -331,6 +331,7 @@ shoal_status shoal_engine_stop(shoal_engine *engine)
     e->control.step = e->next_step;
     e->control.stop = true;
     e->control.n_chunk = e->control.n_token = 0;
+    SHOAL_TRY(shoal_comm_at(e->comm, e->control.step, -1));
     SHOAL_TRY(send_control(e));
     return shoal_comm_wait(e->comm, e->request, e->n_rank, "end of serving");
 }
@@ -346,8 +347,8 @@ static shoal_status serve_step(shoal_engine *e, bool *stop)
     const step_start start = begin_step(e);
     SHOAL_TRY(shoal_control_unpack(&e->control, &e->codec, e->message, request->n_bytes, e->log));
     *stop = e->control.stop;
-    if (e->control.stop)
-        return SHOAL_OK;
+    if (e->control.stop) /* a place of its own: behind the last step, before the reports */
+        return shoal_comm_at(e->comm, e->control.step, -1);
     SHOAL_TRY(shoal__control_check(&e->control, &e->limits, e->rank, e->log));
     SHOAL_TRY(shoal_comm_at(e->comm, e->control.step, -1));
     SHOAL_TRY(run_part(e));

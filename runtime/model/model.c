@@ -23,7 +23,8 @@ static shoal_status tensor_loaded(void *arg, const shoal_weights_totals *so_far)
     if (m->config.progress != NULL)
         m->config.progress(m->config.progress_arg, so_far->n_tensor, m->to_load.n_tensor,
                            so_far->file_bytes, m->to_load.file_bytes);
-    return m->poll_status;
+    SHOAL_TRY(m->poll_status);
+    return shoal_comm_at(m->comm, SHOAL_STEP_LOADING, so_far->layer);
 }
 
 static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
@@ -207,7 +208,9 @@ shoal_status shoal_model_load(shoal_model *m)
         shoal_pack_cache_set_poll(m->config.packed, NULL, NULL);
     shoal_loader_close(&loader);
     shoal_pool_set_poll(m->compute.pool, poll_comm, m);
-    return status == SHOAL_OK ? shoal__work_open(m) : status;
+    SHOAL_TRY(status);
+    SHOAL_TRY(shoal_comm_at(m->comm, SHOAL_STEP_LOADING, -1));
+    return shoal__work_open(m);
 }
 
 void shoal_model_close(shoal_model *model)

@@ -101,6 +101,7 @@ static shoal_status walk(shoal_walker *w, shoal_weights *weights)
     shoal__units_keep(w);
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < weights->n_layer; layer++) {
+        w->totals->layer = layer;
         SHOAL_TRY(shoal__unit_begin(w, layer, SHOAL_PACK_NO_EXPERT, own));
         if (layer >= s->n_layer)
             SHOAL_TRY(walk_mtp(w, &weights->mtp, own, layer));

@@ -84,6 +84,7 @@ typedef struct shoal_weights_totals {
     uint64_t expert_file_bytes;
     uint64_t mapped_bytes;                               /* check: what the cache keeps */
     uint64_t expert_bytes, attention_bytes, other_bytes; /* packed, carved */
+    int32_t layer; /* that the walk is in; of no meaning for what lies outside the layers */
 } shoal_weights_totals;
 
 /* Everything the walk needs; set up by model.c. */

@@ -81,6 +81,8 @@ START_TEST(refuses_bad_values)
         {"--transport", "tcp"},
         {"--fault", "rank=1"},
         {"--fault", "rank=1,step=2,layer=0,do=nothing"},
+        {"--fault", "rank=1,step=-2,layer=0,do=kill"},
+        {"--fault", "rank=1,layer=0,do=kill"},
         {"--fault", "rank=-1,step=2,layer=0,do=kill"},
         {"--fault", "rank=1,step=2,layer=0,when=now,do=kill"},
         {"--fault", "rank=1,step=x,layer=0,do=kill"},
@@ -152,6 +154,8 @@ START_TEST(reads_a_fault)
     ck_assert_int_eq(options.fault.rank, 2);
     ck_assert_int_eq(options.fault.step, 17);
     ck_assert_int_eq(options.fault.layer, 3);
+    ck_assert_int_eq(PARSE("M", "--fault", "rank=0,step=-1,layer=1,do=stop"), SHOAL_OK);
+    ck_assert_int_eq(options.fault.step, SHOAL_STEP_LOADING);
     ck_assert_int_eq(PARSE("M", "--fault", "rank=0,step=0,do=kill"), SHOAL_OK);
     ck_assert_int_eq(options.fault.layer, -1);
 }
