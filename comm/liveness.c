@@ -32,7 +32,9 @@ static const char *phase(const shoal_comm *comm)
 /* "step 3, layer 1" */
 static const char *place(char text[64], int64_t step, int32_t layer)
 {
-    if (step < 0)
+    if (step < 0 && layer >= 0)
+        snprintf(text, 64, "loading, layer %d", layer);
+    else if (step < 0)
         snprintf(text, 64, "before the first step");
     else if (layer < 0)
         snprintf(text, 64, "step %lld, outside the layers", (long long)step);
@@ -118,15 +120,28 @@ static void send_signs_of_life(shoal_comm *comm, int64_t now)
     comm->round_us = now;
 }
 
-/* Read and forget: messages move meanwhile. */
-static void drain(shoal_comm *comm)
+/* Read who spoke and forget what: messages move meanwhile. */
+static void drain(shoal_comm *comm, int64_t now)
 {
     if (comm->heard_request.done)
         return;
     const shoal_transport_ops *ops = comm->transport->ops;
+    comm->now_us = now;
     while (ops->test(comm->transport, &comm->heard_request) == SHOAL_OK &&
-           comm->heard_request.done && listen(comm) == SHOAL_OK)
-        continue;
+           comm->heard_request.done) {
+        shoal__liveness_hear(comm, comm->heard_request.peer);
+        if (listen(comm) != SHOAL_OK)
+            break;
+    }
+}
+
+/* Whether all others have spoken since then. */
+static bool all_heard(const shoal_comm *comm, int64_t since_us)
+{
+    for (int32_t r = 0; r < comm->n_rank; r++)
+        if (r != comm->rank && comm->peer[r].heard_us <= since_us)
+            return false;
+    return true;
 }
 
 void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t subject,
@@ -145,9 +160,12 @@ void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t
 
     int64_t start = shoal_comm_now_us(comm);
     int64_t now = start;
+    bool wants_answers = status == SHOAL_INTERRUPTED && subject == comm->rank;
     bool all_left = false;
-    while (now < start + LINGER_MIN_US || (!all_left && now < start + LINGER_MAX_US)) {
-        drain(comm);
+    while (now < start + LINGER_MIN_US ||
+           ((!all_left || (wants_answers && !all_heard(comm, start))) &&
+            now < start + LINGER_MAX_US)) {
+        drain(comm, now);
         all_left = true;
         for (int32_t r = 0; r < comm->n_rank; r++)
             all_left = notice_has_left(comm, &comm->peer[r].announce_request) && all_left;
@@ -156,20 +174,25 @@ void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t
     }
 }
 
+static const char *last_heard(char text[64], const shoal_comm *comm, int32_t rank)
+{
+    const shoal__peer *peer = &comm->peer[rank];
+    snprintf(text, 64, "never heard");
+    if (peer->ever_heard)
+        snprintf(text, 64, "last heard %.1f s ago",
+                 seconds(shoal_comm_now_us(comm) - peer->heard_us));
+    return text;
+}
+
 shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason)
 {
-    char where[64];
-    char heard[64] = "never heard";
-    int64_t now = shoal_comm_now_us(comm);
-    if (comm->peer[rank].ever_heard)
-        snprintf(heard, sizeof(heard), "last heard %.1f s ago",
-                 seconds(now - comm->peer[rank].heard_us));
+    char where[64], heard[64];
     shoal_fail(
         comm->log, SHOAL_PEER_LOST,
         "rank %d (%s) is lost: %s, waiting for %s at %s; %s. See what became of that machine "
         "or its network, then start again",
         rank, shoal_comm_host(comm, rank), reason, phase(comm),
-        place(where, comm->step, comm->layer), heard);
+        place(where, comm->step, comm->layer), last_heard(heard, comm, rank));
     shoal__liveness_announce(comm, SHOAL__NOTICE_LOST, rank, SHOAL_PEER_LOST);
     return shoal__comm_end(comm, SHOAL_PEER_LOST);
 }
@@ -328,14 +351,33 @@ static shoal_status check(shoal_comm *comm, int64_t now)
     return SHOAL_OK;
 }
 
+/* A launcher that misses a rank ends the others by a signal. They answer each other at once; who
+ * does not is what was lost. */
+static void name_unheard(shoal_comm *comm, int64_t signal_us)
+{
+    char where[64], heard[64];
+    for (int32_t r = 0; r < comm->n_rank; r++) {
+        if (r == comm->rank || comm->peer[r].heard_us > signal_us)
+            continue;
+        shoal_log_warn(
+            comm->log,
+            "rank %d (%s) has not answered since the signal and may be what was lost, at "
+            "%s; %s",
+            r, shoal_comm_host(comm, r), place(where, comm->step, comm->layer),
+            last_heard(heard, comm, r));
+    }
+}
+
 static shoal_status look_at_signal(shoal_comm *comm)
 {
     if (!comm->config.interrupted || !*comm->config.interrupted)
         return SHOAL_OK;
     char where[64];
-    shoal_fail(comm->log, SHOAL_INTERRUPTED, "stopped by a signal, waiting for %s at %s",
-               phase(comm), place(where, comm->step, comm->layer));
+    int64_t now = shoal_comm_now_us(comm);
+    shoal_fail(comm->log, SHOAL_INTERRUPTED, "stopped by signal %d, waiting for %s at %s",
+               (int)*comm->config.interrupted, phase(comm), place(where, comm->step, comm->layer));
     shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_INTERRUPTED);
+    name_unheard(comm, now);
     return shoal__comm_end(comm, SHOAL_INTERRUPTED);
 }
 

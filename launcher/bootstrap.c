@@ -1,12 +1,16 @@
 #include "launcher/bootstrap.h"
 
 #include "comm/mpi/mpi.h"
+#include "launcher/watchdog.h"
 
 #include <mpi.h>
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* What MPI's own start and end may take beyond the deadline, and what its abort may take. */
+enum { START_S = 10, ABORT_S = 2 };
 
 /* Set by mpirun, by PMIx and by PMI respectively; other variables of these families (OMPI_MCA_*)
  * are settings that people export, and say nothing about how this process was started. */
@@ -45,6 +49,24 @@ static void warn_alone_in_slurm(shoal_log *log)
                        text);
 }
 
+/* MPI_Init returns when all ranks have called it. */
+static int init_mpi(const shoal_bootstrap *bootstrap, int *provided)
+{
+    shoal_watchdog dog = {
+        .limit_s = bootstrap->deadline_s + START_S,
+        .text = "MPI has not started: a rank of this job died or stands still, or its host or the "
+                "launcher's daemon there cannot be reached; see what mpirun or srun says, then "
+                "start again",
+        .interrupted = bootstrap->interrupted,
+        .status = SHOAL_PEER_LOST,
+        .log = bootstrap->log,
+    };
+    shoal_watchdog_start(&dog);
+    int code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, provided);
+    shoal_watchdog_stop(&dog);
+    return code;
+}
+
 static shoal_status start_mpi(shoal_bootstrap *bootstrap, shoal_log *log)
 {
     int initialised = 0;
@@ -54,9 +76,10 @@ static shoal_status start_mpi(shoal_bootstrap *bootstrap, shoal_log *log)
         return shoal_fail(log, SHOAL_FAILED, "MPI is already initialised in this process");
     for (const shoal_mpi_setting *s = shoal_mpi_settings; s->name != NULL; s++)
         setenv(s->name, s->value, 0);
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+    if (init_mpi(bootstrap, &provided) != MPI_SUCCESS)
         return shoal_fail(log, SHOAL_UNAVAILABLE, "MPI could not be started");
     bootstrap->mpi = true;
+    shoal_mpi_be_quiet();
     int rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     log->rank = rank;
@@ -71,7 +94,8 @@ static shoal_status start_mpi(shoal_bootstrap *bootstrap, shoal_log *log)
 shoal_status shoal_bootstrap_open(shoal_bootstrap *bootstrap, const shoal_options *options,
                                   const volatile sig_atomic_t *interrupted, shoal_log *log)
 {
-    *bootstrap = (shoal_bootstrap){0};
+    *bootstrap = (shoal_bootstrap){
+        .deadline_s = options->deadline_s, .interrupted = interrupted, .log = log};
     bool launched = shoal_bootstrap_environment_rank() >= 0;
     bool use_mpi = options->transport == SHOAL_TRANSPORT_MPI ||
                    (options->transport == SHOAL_TRANSPORT_AUTO && launched);
@@ -105,6 +129,32 @@ void shoal_bootstrap_mpi_text(char *text, size_t n_max)
     snprintf(text, n_max, "%s", whole);
 }
 
+/* All have said that they leave, so what can still be lost is a rank that has done its work. */
+static void finalize_mpi(const shoal_bootstrap *bootstrap)
+{
+    shoal_watchdog dog = {
+        .limit_s = bootstrap->deadline_s + START_S,
+        .text = "MPI does not end: a rank was lost after all work was done; what was written is "
+                "complete",
+        .interrupted = bootstrap->interrupted,
+        .status = SHOAL_PEER_LOST,
+        .log = bootstrap->log,
+    };
+    shoal_watchdog_start(&dog);
+    MPI_Finalize();
+    shoal_watchdog_stop(&dog);
+}
+
+/* MPI_Abort asks the launcher's daemon of this host, which may be gone or cut off itself. */
+static void abort_mpi(shoal_status status)
+{
+    shoal_watchdog dog = {.limit_s = ABORT_S, .text = "", .status = status};
+    shoal_watchdog_start(&dog);
+    fflush(NULL);
+    MPI_Abort(MPI_COMM_WORLD, shoal_status_exit_code(status));
+    shoal_watchdog_stop(&dog);
+}
+
 void shoal_bootstrap_close(shoal_bootstrap *bootstrap, shoal_status status)
 {
     bool together =
@@ -113,11 +163,8 @@ void shoal_bootstrap_close(shoal_bootstrap *bootstrap, shoal_status status)
     if (!bootstrap->mpi)
         return;
     bootstrap->mpi = false;
-    if (together) {
-        MPI_Finalize();
-        return;
-    }
-    fflush(NULL);
-    MPI_Abort(MPI_COMM_WORLD,
-              shoal_status_exit_code(status != SHOAL_OK ? status : SHOAL_PEER_LOST));
+    if (together)
+        finalize_mpi(bootstrap);
+    else
+        abort_mpi(status != SHOAL_OK ? status : SHOAL_PEER_LOST);
 }

@@ -12,6 +12,9 @@
 typedef struct shoal_bootstrap {
     shoal_comm *comm; /* NULL until open */
     bool mpi;         /* MPI was initialised here */
+    double deadline_s;
+    const volatile sig_atomic_t *interrupted;
+    shoal_log *log;
 } shoal_bootstrap;
 
 /* Rank that the launcher's environment gives this process, before MPI is started; -1 if there is no
@@ -22,7 +25,9 @@ int32_t shoal_bootstrap_environment_rank(void);
 void shoal_bootstrap_log(shoal_log *log);
 
 /* Choose the transport, start MPI if it is that, open the communicator; log learns the rank.
- * Collective. Also after a failure shoal_bootstrap_close must be called. */
+ * Collective. The ranks of a job start one after the other, so MPI has the deadline and 10 s to
+ * come up; then the process ends in here with the exit code of PEER_LOST. Also after a failure
+ * shoal_bootstrap_close must be called. */
 shoal_status shoal_bootstrap_open(shoal_bootstrap *bootstrap, const shoal_options *options,
                                   const volatile sig_atomic_t *interrupted, shoal_log *log);
 

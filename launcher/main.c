@@ -1,5 +1,5 @@
 /* shoal: the table of commands, the signal flag, the exit code. Nothing else in the tree ends the
- * process, but for bootstrap.c where MPI must be aborted. */
+ * process, but for bootstrap.c where MPI must be aborted, and watchdog.c where MPI hangs. */
 #include "launcher/agreement.h"
 #include "launcher/bootstrap.h"
 #include "launcher/command.h"

@@ -4,6 +4,7 @@
 #include "runtime/base/clock.h"
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <mpi.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,10 +36,18 @@ const shoal_mpi_setting shoal_mpi_settings[] = {
     {NULL, NULL},
 };
 
+/* The setting orte_execute_quiet of Open MPI 4, which would also hide why MPI does not start if it
+ * were set before. Where there is no such variable nothing happens. */
+void shoal_mpi_be_quiet(void)
+{
+    bool *quiet = dlsym(RTLD_DEFAULT, "orte_execute_quiet");
+    if (quiet != NULL)
+        *quiet = true;
+}
+
 typedef struct mpi_transport {
     shoal_transport base;
     shoal_log *log;
-    MPI_Comm comm;
     int64_t yield_us; /* when to begin to yield; 0: a request has completed since the last idle */
     bool mute;        /* injected fault: what is sent vanishes */
 } mpi_transport;
@@ -95,8 +104,9 @@ static shoal_status mpi_start(shoal_transport *transport, shoal_request *r)
     MPI_Request handle = MPI_REQUEST_NULL;
     int peer = r->peer == SHOAL_ANY_RANK ? MPI_ANY_SOURCE : r->peer;
     int count = (int)r->n_bytes;
-    int code = r->is_recv ? MPI_Irecv(r->data, count, MPI_BYTE, peer, r->tag, t->comm, &handle)
-                          : MPI_Isend(r->data, count, MPI_BYTE, peer, r->tag, t->comm, &handle);
+    int code = r->is_recv
+                   ? MPI_Irecv(r->data, count, MPI_BYTE, peer, r->tag, MPI_COMM_WORLD, &handle)
+                   : MPI_Isend(r->data, count, MPI_BYTE, peer, r->tag, MPI_COMM_WORLD, &handle);
     if (code != MPI_SUCCESS)
         return message_failed(t, r, code);
     set_handle(r, handle);
@@ -178,13 +188,10 @@ static shoal_status mpi_fault(shoal_transport *transport, int32_t kind)
     return SHOAL_OK; /* STOP comes here when someone continues the process */
 }
 
-/* Freeing the communicator is collective, so only those that leave together do it. */
 static void mpi_close(shoal_transport *transport, bool failed)
 {
-    mpi_transport *t = of(transport);
-    if (!failed)
-        MPI_Comm_free(&t->comm);
-    free(t);
+    (void)failed;
+    free(of(transport));
 }
 
 static const shoal_transport_ops mpi_ops = {
@@ -218,12 +225,11 @@ shoal_status shoal_transport_open_mpi(shoal_transport **transport, shoal_log *lo
     int n_rank = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &n_rank);
-    if (MPI_Comm_dup(MPI_COMM_WORLD, &t->comm) != MPI_SUCCESS ||
-        MPI_Comm_set_errhandler(t->comm, MPI_ERRORS_RETURN) != MPI_SUCCESS) {
+    if (MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN) != MPI_SUCCESS) {
         free(t);
-        return shoal_fail(log, SHOAL_UNAVAILABLE,
-                          "rank %d of %d cannot duplicate MPI_COMM_WORLD: check the launch of the "
-                          "job (mpirun --mca btl_tcp_if_include SUBNET picks the network)",
+        return shoal_fail(log, SHOAL_FAILED,
+                          "MPI does not let rank %d of %d handle its errors; use Open MPI 4 or "
+                          "later",
                           rank, n_rank);
     }
     t->base = (shoal_transport){

@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { RAW_TAG = 100 };
+
 enum { N_EMBD = 2048, TOP_K = 8, N_REMOTE = 4, N_EXPERT = 64, PER_ROUND = 40, WARM_UP = 5 };
 
 typedef struct bench {
@@ -96,11 +98,11 @@ static void ping_pong_once(const bench *b)
 {
     int out = (int)b->out_bytes, home = (int)b->home_bytes;
     if (b->rank == 0) {
-        MPI_Send(b->raw, out, MPI_BYTE, 1, 1, MPI_COMM_WORLD);
-        MPI_Recv(b->raw, home, MPI_BYTE, 1, 2, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        MPI_Send(b->raw, out, MPI_BYTE, 1, RAW_TAG, MPI_COMM_WORLD);
+        MPI_Recv(b->raw, home, MPI_BYTE, 1, RAW_TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     } else {
-        MPI_Recv(b->raw, out, MPI_BYTE, 0, 1, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
-        MPI_Send(b->raw, home, MPI_BYTE, 0, 2, MPI_COMM_WORLD);
+        MPI_Recv(b->raw, out, MPI_BYTE, 0, RAW_TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        MPI_Send(b->raw, home, MPI_BYTE, 0, RAW_TAG, MPI_COMM_WORLD);
     }
 }
 

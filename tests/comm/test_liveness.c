@@ -317,7 +317,7 @@ START_TEST(test_liveness_signal_ends_waits)
         ck_assert_int_eq(run.status[r], SHOAL_INTERRUPTED);
         ck_assert_int_le(run.end_us[r], 4400000);
     }
-    ck_assert_ptr_nonnull(strstr(run.log[0], "stopped by a signal, waiting for results"));
+    ck_assert_ptr_nonnull(strstr(run.log[0], "stopped by signal 1, waiting for results"));
     ck_assert_ptr_nonnull(
         strstr(run.log[1], "told by rank 0 (host-0) that rank 0 (host-0) failed"));
     virtual_end(&run);
