@@ -96,6 +96,19 @@ class Hosts:
     def link_down(self, index):
         _run("ip", "-n", self.switch, "link", "set", f"port{index}", "down")
 
+    def link_up(self, index):
+        _run("ip", "-n", self.switch, "link", "set", f"port{index}", "up")
+
+    def power_off(self, index):
+        """The host is gone between two packets: nobody hears a farewell of its processes."""
+        _run("ip", "-n", self.switch, "link", "del", f"port{index}")
+        for pid in _run("ip", "netns", "pids", self.namespace(index), check=False).stdout.split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        _run("ip", "netns", "del", self.namespace(index))
+
     def command(self, program, ranks_per_host=1):
         """The command line that runs `program` (a list) over all hosts, from inside the first."""
         hosts = ",".join(f"{name}:{ranks_per_host}" for name in self.names)
@@ -106,10 +119,14 @@ class Hosts:
                   "--mca", "oob_tcp_keepalive_probes", "3"]
         return [self.agent, self.names[0]] + [_quote(word) for word in mpirun + list(program)]
 
-    def mpirun(self, program, ranks_per_host=1, timeout=120):
+    def start(self, program, ranks_per_host=1, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+        """mpirun that goes on: subprocess.Popen in a process group of its own."""
         environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", TMPDIR=self.folder)
-        process = subprocess.Popen(self.command(program, ranks_per_host), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+        return subprocess.Popen(self.command(program, ranks_per_host), stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+                                text=True, env=environment, start_new_session=True)
+
+    def mpirun(self, program, ranks_per_host=1, timeout=120):
+        process = self.start(program, ranks_per_host)
         try:
             out, err = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -119,17 +136,18 @@ class Hosts:
             raise AssertionError(f"mpirun over hosts did not end in {timeout} s\n{out}\n{err}") from None
         return subprocess.CompletedProcess(program, process.returncode, out, err)
 
-    def pids(self):
-        """Processes still running on the hosts, zombies not counted."""
+    def pids(self, binary=None, index=None):
+        """Processes still running on the hosts (or on one), zombies not counted; of one binary if it is given."""
         found = []
-        for i in range(self.n):
+        for i in range(self.n) if index is None else [index]:
             for pid in _run("ip", "netns", "pids", self.namespace(i), check=False).stdout.split():
                 try:
                     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
                         state = stat.read().rsplit(")", 1)[1].split()[0]
+                    program = os.readlink(f"/proc/{pid}/exe") if binary is not None else None
                 except OSError:
                     continue
-                if state != "Z":
+                if state != "Z" and (binary is None or program == os.path.realpath(binary)):
                     found.append(int(pid))
         return found
 
