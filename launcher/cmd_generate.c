@@ -76,6 +76,7 @@ static shoal_status show(generation *g, shoal_session *s)
     const shoal_answer *a = &g->answer;
     if (s->options.json || g->n_shown == a->n_text)
         return SHOAL_OK;
+    SHOAL_TRY(shoal_session_wait_stdout(s));
     fwrite(a->text + g->n_shown, 1, a->n_text - g->n_shown, stdout);
     g->n_shown = a->n_text;
     return shoal_flush_stdout(s->log);
@@ -86,6 +87,7 @@ static shoal_status put_token(generation *g, shoal_session *s, int32_t token)
     SHOAL_TRY(shoal_answer_take(&g->answer, token, s->log));
     if (g->answer.decoder != NULL || s->options.json)
         return show(g, s);
+    SHOAL_TRY(shoal_session_wait_stdout(s));
     printf(g->answer.n_id > 1 ? " %d" : "%d", (int)token);
     return shoal_flush_stdout(s->log);
 }

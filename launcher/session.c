@@ -6,10 +6,12 @@
 #include "launcher/report.h"
 #include "runtime/base/clock.h"
 
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { DEFAULT_CONTEXT_MAX = 4096, DEFAULT_MAX_TOKENS = 256 };
+enum { DEFAULT_CONTEXT_MAX = 4096, DEFAULT_MAX_TOKENS = 256, STDOUT_WAIT_MS = 20 };
 
 shoal_status shoal_session_check(const shoal_session *session)
 {
@@ -29,6 +31,14 @@ static shoal_status beat(void *arg)
 shoal_pulse shoal_session_pulse(shoal_session *session)
 {
     return (shoal_pulse){beat, session};
+}
+
+shoal_status shoal_session_wait_stdout(shoal_session *session)
+{
+    struct pollfd writable = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    while (poll(&writable, 1, STDOUT_WAIT_MS) <= 0)
+        SHOAL_TRY(beat(session));
+    return SHOAL_OK;
 }
 
 shoal_status shoal_session_check_ids(const shoal_session *session, const int32_t *ids, size_t n,

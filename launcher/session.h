@@ -72,6 +72,10 @@ shoal_status shoal_session_run(const shoal_options *options, const shoal_session
 /* Signs of life while rank 0 works on something long: polls comm. Good as long as the session. */
 shoal_pulse shoal_session_pulse(shoal_session *session);
 
+/* Wait until standard output takes some text (a page of it in a pipe) without blocking, with signs
+ * of life: its reader may be slow, or a terminal stopped. Errors: what comm finds, INTERRUPTED. */
+shoal_status shoal_session_wait_stdout(shoal_session *session);
+
 /* INTERRUPTED if a signal has come. For loops that do not wait. */
 shoal_status shoal_session_check(const shoal_session *session);
 
