@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 /* What MPI's own start and end may take beyond the deadline, and what its abort may take. */
-enum { START_S = 10, ABORT_S = 2 };
+#define START_S 10.0
+#define ABORT_S 0.5
 
 /* Set by mpirun, by PMIx and by PMI respectively; other variables of these families (OMPI_MCA_*)
  * are settings that people export, and say nothing about how this process was started. */
@@ -129,14 +130,15 @@ void shoal_bootstrap_mpi_text(char *text, size_t n_max)
     snprintf(text, n_max, "%s", whole);
 }
 
-/* All have said that they leave, so what can still be lost is a rank that has done its work. */
+/* All have said that they leave, so what can still be lost is a rank that has done its work. A
+ * signal is no news: launchers send it when the first of the ranks has left with a failure of all.
+ */
 static void finalize_mpi(const shoal_bootstrap *bootstrap)
 {
     shoal_watchdog dog = {
         .limit_s = bootstrap->deadline_s + START_S,
         .text = "MPI does not end: a rank was lost after all work was done; what was written is "
                 "complete",
-        .interrupted = bootstrap->interrupted,
         .status = SHOAL_PEER_LOST,
         .log = bootstrap->log,
     };

@@ -7,13 +7,16 @@
 
 enum { LOOK_MS = 50, SIGNAL_GRACE_US = 500000 };
 
-static void end_process(const shoal_watchdog *dog, shoal_status status)
+static void end_by_signal(const shoal_watchdog *dog)
 {
-    if (status == SHOAL_INTERRUPTED)
-        (void)shoal_fail(dog->log, status, "stopped by signal %d", (int)*dog->interrupted);
-    else
-        (void)shoal_fail(dog->log, status, "%s (waited %.1f s)", dog->text, dog->limit_s);
-    _exit(shoal_status_exit_code(status));
+    (void)shoal_fail(dog->log, SHOAL_INTERRUPTED, "stopped by signal %d", (int)*dog->interrupted);
+    _exit(shoal_status_exit_code(SHOAL_INTERRUPTED));
+}
+
+static void end_by_time(const shoal_watchdog *dog)
+{
+    (void)shoal_fail(dog->log, dog->status, "%s (waited %.1f s)", dog->text, dog->limit_s);
+    _exit(shoal_status_exit_code(dog->status));
 }
 
 /* One look every 50 ms: a sleeping thread costs nothing, and a signal may reach any thread. */
@@ -36,9 +39,9 @@ static void *watch(void *arg)
         if (signal_us == 0 && dog->interrupted != NULL && *dog->interrupted != 0)
             signal_us = now_us;
         if (signal_us != 0 && now_us - signal_us > SIGNAL_GRACE_US)
-            end_process(dog, SHOAL_INTERRUPTED);
+            end_by_signal(dog);
         if (now_us > end_us)
-            end_process(dog, dog->status);
+            end_by_time(dog);
     }
     pthread_mutex_unlock(&dog->lock);
     return NULL;
