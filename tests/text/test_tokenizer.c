@@ -400,6 +400,52 @@ START_TEST(a_decoder_begins_anew_after_a_flush)
 }
 END_TEST
 
+typedef struct beats {
+    int64_t n, n_end;
+} beats;
+
+static shoal_status end_after(void *arg)
+{
+    beats *b = arg;
+    return ++b->n < b->n_end ? SHOAL_OK : SHOAL_INTERRUPTED;
+}
+
+/* 1.2 million characters, as words (the pattern, then BPE of the words) and as one word. */
+START_TEST(a_long_text_beats_the_pulse)
+{
+    enum { N_BYTES = 1200000 };
+    char path[PATH_MAX];
+    shoal_log log = quiet_log();
+    shoal_tokenizer *t = NULL;
+    source_path(path, "models/demo");
+    ck_assert_int_eq(shoal_tokenizer_open(&t, path, &log), SHOAL_OK);
+    char *text = malloc(N_BYTES);
+    ck_assert_ptr_nonnull(text);
+    for (int32_t is_one_word = 0; is_one_word < 2; is_one_word++) {
+        for (size_t i = 0; i < N_BYTES; i++)
+            text[i] = (char)(i % 4 == 3 && !is_one_word ? ' ' : 'a' + i % 7);
+        beats b = {0, INT64_MAX};
+        shoal_tokenizer_set_pulse(t, (shoal_pulse){end_after, &b});
+        int32_t *ids;
+        size_t n;
+        ck_assert_int_eq(shoal_tokenizer_encode(t, &ids, &n, text, N_BYTES, false, &log), SHOAL_OK);
+        free(ids);
+        ck_assert_int_ge(b.n, 4);
+        /* Any of them may be the last, wherever encoding is. */
+        const int64_t n_beat = b.n;
+        for (int64_t n_end = n_beat; n_end >= 1; n_end -= (n_beat + 3) / 4) {
+            b = (beats){0, n_end};
+            ck_assert_int_eq(shoal_tokenizer_encode(t, &ids, &n, text, N_BYTES, false, &log),
+                             SHOAL_INTERRUPTED);
+            ck_assert_int_eq(b.n, n_end);
+        }
+    }
+    shoal_tokenizer_set_pulse(t, (shoal_pulse){NULL, NULL});
+    free(text);
+    shoal_tokenizer_close(t);
+}
+END_TEST
+
 START_TEST(a_missing_folder_is_missing_input)
 {
     shoal_tokenizer *t = NULL;
@@ -425,6 +471,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, text_that_is_no_utf8_is_refused);
     SHOAL_TEST(suite, ids_outside_the_vocabulary);
     SHOAL_TEST(suite, a_decoder_begins_anew_after_a_flush);
+    SHOAL_TEST(suite, a_long_text_beats_the_pulse);
     SHOAL_TEST(suite, a_missing_folder_is_missing_input);
 }
 
