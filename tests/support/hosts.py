@@ -68,17 +68,12 @@ class Hosts:
         _run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
         _run("ip", "-n", self.switch, "link", "set", "br0", "up")
         table = "127.0.0.1 localhost\n" + "".join(f"10.77.0.{i + 1} {name}\n" for i, name in enumerate(self.names))
-        for i, name in enumerate(self.names):
+        for i in range(self.n):
             space = self.namespace(i)
             os.makedirs(f"/etc/netns/{space}", exist_ok=True)
             with open(f"/etc/netns/{space}/hosts", "w", encoding="ascii") as out:
                 out.write(table)
-            _run("ip", "netns", "add", space)
-            _run("ip", "-n", space, "link", "set", "lo", "up")
-            _run("ip", "link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"port{i}", "netns", self.switch)
-            _run("ip", "-n", self.switch, "link", "set", f"port{i}", "master", "br0", "up")
-            _run("ip", "-n", space, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "eth0")
-            _run("ip", "-n", space, "link", "set", "eth0", "up")
+            self.power_on(i)
         self.agent = os.path.join(self.folder, "agent")
         with open(self.agent, "w", encoding="ascii") as out:
             out.write("#!/bin/sh\n# the place of ssh: enter the namespace of the host named first, if its link is up\nhost=$1\nshift\n"
@@ -98,6 +93,15 @@ class Hosts:
 
     def link_up(self, index):
         _run("ip", "-n", self.switch, "link", "set", f"port{index}", "up")
+
+    def power_on(self, index):
+        space = self.namespace(index)
+        _run("ip", "netns", "add", space)
+        _run("ip", "-n", space, "link", "set", "lo", "up")
+        _run("ip", "link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"port{index}", "netns", self.switch)
+        _run("ip", "-n", self.switch, "link", "set", f"port{index}", "master", "br0", "up")
+        _run("ip", "-n", space, "addr", "add", f"10.77.0.{index + 1}/24", "dev", "eth0")
+        _run("ip", "-n", space, "link", "set", "eth0", "up")
 
     def power_off(self, index):
         """The host is gone between two packets: nobody hears a farewell of its processes."""
