@@ -242,12 +242,35 @@ shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int3
             .is_recv = true, .peer = peer, .tag = (int32_t)tag, .n_bytes = n_bytes, .data = data});
 }
 
+static int32_t count_open(const shoal_request *request, int32_t n)
+{
+    int32_t n_open = 0;
+    for (int32_t i = 0; i < n; i++)
+        n_open += request[i].done ? 0 : 1;
+    return n_open;
+}
+
+static shoal_status advance_any(shoal_comm *comm, shoal__wait *wait)
+{
+    for (int32_t i = wait->n - 1; i >= 0; i--) {
+        if (wait->request[i].done)
+            continue;
+        SHOAL_TRY(shoal__request_test(comm, &wait->request[i]));
+        wait->first = i; /* whom it waits for, if it waits */
+    }
+    if (count_open(wait->request, wait->n) < wait->n_any)
+        wait->first = wait->n;
+    return SHOAL_OK;
+}
+
 /* Only the first open request is tested: the transport moves the others meanwhile, and a long list
  * costs nothing. Parts of split messages have to be started by us, wherever they stand. */
 static shoal_status advance(shoal_comm *comm, shoal__wait *wait)
 {
     if (comm->split)
         SHOAL_TRY(shoal__split_advance(comm));
+    if (wait->n_any > 0)
+        return advance_any(comm, wait);
     for (; wait->first < wait->n; wait->first++) {
         shoal_request *request = &wait->request[wait->first];
         SHOAL_TRY(shoal__request_test(comm, request));
@@ -273,20 +296,43 @@ static shoal_status wait_long(shoal_comm *comm, shoal__wait *wait)
     }
 }
 
-shoal_status shoal_comm_wait(shoal_comm *comm, shoal_request *request, int32_t n, const char *what)
+static shoal_status wait_for(shoal_comm *comm, shoal__wait wait)
 {
     if (comm->failed != SHOAL_OK)
         return comm->failed;
-    shoal__wait wait = {.request = request, .n = n, .what = what};
     comm->wait = &wait;
     shoal_status status = advance(comm, &wait);
-    if (status == SHOAL_OK && wait.first < n) {
+    if (status == SHOAL_OK && wait.first < wait.n) {
         wait.start_us = comm->now_us = shoal_comm_now_us(comm);
         status = wait_long(comm, &wait);
         comm->count.wait_us += shoal_comm_now_us(comm) - wait.start_us;
     }
     comm->wait = NULL;
     return status;
+}
+
+shoal_status shoal_comm_wait(shoal_comm *comm, shoal_request *request, int32_t n, const char *what)
+{
+    return wait_for(comm, (shoal__wait){.request = request, .n = n, .what = what});
+}
+
+shoal_status shoal_comm_wait_any(shoal_comm *comm, shoal_request *request, int32_t n,
+                                 const char *what)
+{
+    const int32_t n_open = count_open(request, n);
+    return wait_for(comm, (shoal__wait){.request = request,
+                                        .n = n_open > 0 ? n : 0,
+                                        .n_any = n_open,
+                                        .what = what});
+}
+
+shoal_status shoal_comm_look(shoal_comm *comm, shoal_request *request, int32_t n)
+{
+    SHOAL_TRY(shoal_comm_poll(comm));
+    for (int32_t i = 0; i < n; i++)
+        if (!request[i].done)
+            SHOAL_TRY(shoal__request_test(comm, &request[i]));
+    return SHOAL_OK;
 }
 
 shoal_status shoal_comm_poll(shoal_comm *comm)

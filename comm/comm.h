@@ -30,6 +30,8 @@ typedef enum shoal_tag {
     SHOAL_TAG_COMBINE,
     SHOAL_TAG_PROBE,      /* what a probe measures with: small messages, */
     SHOAL_TAG_PROBE_DATA, /* and large ones */
+    SHOAL_TAG_STAGE,  /* rank 0 -> first rank of a node: units of weights */
+    SHOAL_TAG_STAGED, /* back: how far it is */
 } shoal_tag;
 
 typedef enum shoal_fault_kind {
@@ -111,6 +113,14 @@ shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int3
  * Errors: PEER_LOST (deadline passed or told so; the text names rank, host, phase, step, layer and
  * when it was last heard), INTERRUPTED, or the status another rank announced. */
 shoal_status shoal_comm_wait(shoal_comm *comm, shoal_request *request, int32_t n, const char *what);
+
+/* Wait until one of the requests that are not done is done; OK at once if all are. Those that are
+ * not done at the end stay open. Errors as above. */
+shoal_status shoal_comm_wait_any(shoal_comm *comm, shoal_request *request, int32_t n,
+                                 const char *what);
+
+/* Look which of n requests are done, and poll (below). Never blocks. */
+shoal_status shoal_comm_look(shoal_comm *comm, shoal_request *request, int32_t n);
 
 /* Let messages move and sign of life go out; returns what has become known meanwhile (OK,
  * PEER_LOST, ...). Cheap; called between compute tiles and while loading. Never blocks. */

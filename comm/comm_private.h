@@ -47,6 +47,7 @@ typedef struct shoal__wait {
     shoal_request *request; /* [n] */
     int32_t n;
     int32_t first; /* requests before it are done */
+    int32_t n_any; /* > 0: of this many that were open, one more that is done is enough */
     const char *what;
     int64_t start_us;
 } shoal__wait;

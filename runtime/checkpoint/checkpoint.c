@@ -4,6 +4,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/checkpoint/checkpoint_private.h"
 #include "runtime/checkpoint/index.h"
+#include "runtime/checkpoint/staged.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -92,6 +93,14 @@ static shoal_status open_configs(shoal_checkpoint *c, bool need_config)
     return SHOAL_OK;
 }
 
+shoal_status shoal__checkpoint_file_open(shoal__file *file, const shoal_checkpoint *c,
+                                         const char *folder, const char *name)
+{
+    if (c->staged != NULL)
+        return shoal__staged_file_open(file, c->staged, name, c->log);
+    return shoal__file_open(file, folder, name, c->log);
+}
+
 /* Open and check the files in the given order, and append their tensors. */
 static shoal_status open_files(shoal_checkpoint *c, const char *const *name, int32_t n_name)
 {
@@ -101,7 +110,7 @@ static shoal_status open_files(shoal_checkpoint *c, const char *const *name, int
         return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for %d files", c->path,
                           n_name);
     for (int32_t i = 0; i < n_name; i++) {
-        SHOAL_TRY(shoal__file_open(&c->file[i], c->path, name[i], c->log));
+        SHOAL_TRY(shoal__checkpoint_file_open(&c->file[i], c, c->path, name[i]));
         c->n_file++;
         SHOAL_TRY(shoal__safetensors_read(&c->header[i], &c->identity, &c->file[i], c->log));
         c->n_tensor += c->header[i].n_tensor;
@@ -179,7 +188,8 @@ static shoal_status open_weights(shoal_checkpoint *c)
         shoal__index_close(&index);
         return status;
     }
-    if (shoal__file_exists(c->path, SINGLE_NAME)) {
+    if (c->staged != NULL ? shoal__staged_has(c->staged, SINGLE_NAME)
+                          : shoal__file_exists(c->path, SINGLE_NAME)) {
         static const char *const single[] = {SINGLE_NAME};
         SHOAL_TRY(open_files(c, single, 1));
         return shoal__checkpoint_sort(c);
@@ -187,34 +197,65 @@ static shoal_status open_weights(shoal_checkpoint *c)
     return check_no_shards(c);
 }
 
-static shoal_status open_checkpoint(shoal_checkpoint *c, const char *path, bool need_config)
+/* If the folder is a staged one (staged.h), its description. */
+static shoal_status open_staged(shoal_checkpoint *c, bool staging)
+{
+    const bool finished = shoal__file_exists(c->path, SHOAL_STAGED_NAME);
+    const bool begun = shoal__file_exists(c->path, SHOAL__STAGED_OPEN_NAME);
+    if (begun && !finished && !staging)
+        return shoal_fail(c->log, SHOAL_NO_INPUT,
+                          "model %s: is being filled by shoal stage, which has not finished; wait "
+                          "for it, or run it again with the same --to: it goes on where it was",
+                          c->path);
+    if (!finished && !begun)
+        return SHOAL_OK;
+    return shoal__staged_open(&c->staged, c->path,
+                              begun && staging ? SHOAL__STAGED_OPEN_NAME : SHOAL_STAGED_NAME,
+                              c->log);
+}
+
+static shoal_status open_checkpoint(shoal_checkpoint *c, const char *path, bool need_config,
+                                    bool staging)
 {
     bool is_gguf = false;
     SHOAL_TRY(check_path(&is_gguf, path, c->log));
     c->path = strdup(path);
     if (c->path == NULL)
         return shoal_fail(c->log, SHOAL_NO_MEMORY, "model %s: no memory for its path", path);
-    if (is_gguf)
+    if (!is_gguf)
+        SHOAL_TRY(open_staged(c, staging));
+    if (is_gguf || (c->staged != NULL && c->staged->is_gguf))
         return shoal__checkpoint_open_gguf(c);
     SHOAL_TRY(open_configs(c, need_config));
     return open_weights(c);
 }
 
-shoal_status shoal_checkpoint_open(shoal_checkpoint **checkpoint, const char *path,
-                                   bool need_config, shoal_log *log)
+static shoal_status open_new(shoal_checkpoint **checkpoint, const char *path, bool need_config,
+                             bool staging, shoal_log *log)
 {
     shoal_checkpoint *c = calloc(1, sizeof *c);
     if (c == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "model %s: no memory to open it", path);
     c->log = log;
     c->identity = SHOAL_HASH_INIT;
-    shoal_status status = open_checkpoint(c, path, need_config);
+    shoal_status status = open_checkpoint(c, path, need_config, staging);
     if (status != SHOAL_OK) {
         shoal_checkpoint_close(c);
         return status;
     }
     *checkpoint = c;
     return SHOAL_OK;
+}
+
+shoal_status shoal_checkpoint_open(shoal_checkpoint **checkpoint, const char *path,
+                                   bool need_config, shoal_log *log)
+{
+    return open_new(checkpoint, path, need_config, false, log);
+}
+
+shoal_status shoal_staged_open(shoal_checkpoint **checkpoint, const char *dir, shoal_log *log)
+{
+    return open_new(checkpoint, dir, true, true, log);
 }
 
 void shoal_checkpoint_close(shoal_checkpoint *c)
@@ -236,6 +277,7 @@ void shoal_checkpoint_close(shoal_checkpoint *c)
     free(c->file);
     shoal_json_close(c->generation_config);
     shoal_json_close(c->config);
+    shoal__staged_close(c->staged);
     free(c->path);
     free(c);
 }
@@ -283,9 +325,51 @@ uint64_t shoal_checkpoint_identity(const shoal_checkpoint *c)
     return c->identity;
 }
 
+bool shoal_checkpoint_is_staged(const shoal_checkpoint *c)
+{
+    return c->staged != NULL;
+}
+
+const char *shoal_checkpoint_origin(const shoal_checkpoint *c)
+{
+    return c->staged != NULL ? c->staged->model : c->path;
+}
+
+uint64_t shoal_checkpoint_age(const shoal_checkpoint *c)
+{
+    uint64_t hash = SHOAL_HASH_INIT;
+    for (int32_t i = 0; i < c->n_file; i++)
+        hash = shoal_hash(hash, &c->file[i].modified_ns, sizeof(int64_t));
+    return hash;
+}
+
+shoal_status shoal_checkpoint_check_unchanged(const shoal_checkpoint *c)
+{
+    for (int32_t i = 0; i < c->n_file && c->staged == NULL; i++) {
+        const shoal__file *f = &c->file[i];
+        struct stat now;
+        if (stat(f->path, &now) != 0)
+            return shoal_fail(c->log, SHOAL_NO_INPUT, "%s: has gone meanwhile: %s", f->path,
+                              strerror(errno));
+        if ((uint64_t)now.st_size != f->n_bytes || shoal__modified_ns(&now) != f->modified_ns)
+            return shoal_fail(c->log, SHOAL_BAD_DATA,
+                              "%s: has changed since it was opened (now %" PRId64
+                              " bytes, then %" PRIu64 "%s); is something writing to the checkpoint?",
+                              f->path, (int64_t)now.st_size, f->n_bytes,
+                              (uint64_t)now.st_size == f->n_bytes ? ", and another time" : "");
+    }
+    return SHOAL_OK;
+}
+
 shoal_status shoal_checkpoint_read(shoal_checkpoint *c, const shoal_tensor_info *t, uint64_t first,
                                    size_t n_bytes, void *dst)
 {
+    if (c->staged != NULL)
+        return shoal_fail(c->log, SHOAL_NO_INPUT,
+                          "model %s: tensor %s is wanted and not among what was staged here; run "
+                          "shoal stage %s --to %s with the --weights, --placement, --draft and "
+                          "number of ranks of this run: it adds what is missing",
+                          c->path, t->name, c->staged->model, c->path);
     if (first > t->n_bytes || n_bytes > t->n_bytes - first)
         return shoal_fail(c->log, SHOAL_FAILED,
                           "%s: tensor %s has %" PRIu64 " bytes, asked for %zu from byte %" PRIu64

@@ -61,8 +61,20 @@ const char *shoal_checkpoint_file_name(const shoal_checkpoint *c, const shoal_te
  * agree on. GGUF: of all headers (with the metadata) and file sizes. */
 uint64_t shoal_checkpoint_identity(const shoal_checkpoint *c);
 
-/* Read bytes [first, first + n_bytes) of a tensor. Errors: BAD_DATA (file shrank), IO. Counts the
- * bytes. */
+/* A staged checkpoint (staged.h) has no weights, only what was packed of them. */
+bool shoal_checkpoint_is_staged(const shoal_checkpoint *c);
+/* The path it was opened by; of a staged one that of the original, where it was staged from. */
+const char *shoal_checkpoint_origin(const shoal_checkpoint *c);
+
+/* Hash of the modification times of the files of weights; of a staged one, of the original's. */
+uint64_t shoal_checkpoint_age(const shoal_checkpoint *c);
+
+/* The files of weights have the sizes and times that they were opened with. Errors: NO_INPUT (one
+ * has gone), BAD_DATA. */
+shoal_status shoal_checkpoint_check_unchanged(const shoal_checkpoint *c);
+
+/* Read bytes [first, first + n_bytes) of a tensor. Errors: BAD_DATA (file shrank), NO_INPUT (it
+ * is a staged checkpoint), IO. Counts the bytes. */
 shoal_status shoal_checkpoint_read(shoal_checkpoint *c, const shoal_tensor_info *t, uint64_t first,
                                    size_t n_bytes, void *dst);
 

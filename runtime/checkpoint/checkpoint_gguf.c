@@ -30,7 +30,7 @@ static shoal_status bad_split(const shoal_checkpoint *c, const char *path, const
 
 static shoal_status open_file(shoal_checkpoint *c, const char *folder, const char *name)
 {
-    SHOAL_TRY(shoal__file_open(&c->file[c->n_file], folder, name, c->log));
+    SHOAL_TRY(shoal__checkpoint_file_open(&c->file[c->n_file], c, folder, name));
     c->n_file++;
     return shoal__gguf_read(&c->gguf[c->n_file - 1], &c->identity, &c->file[c->n_file - 1], c->log);
 }
@@ -126,8 +126,18 @@ static shoal_status gather(shoal_tensor_info **stored, int64_t *n_stored, const 
     return SHOAL_OK;
 }
 
+static shoal_status open_staged(shoal_checkpoint *c)
+{
+    SHOAL_TRY(grow_files(c, 1));
+    const char *name = c->staged->weights[0].name;
+    SHOAL_TRY(open_file(c, c->path, name));
+    return open_rest(c, c->path, name);
+}
+
 static shoal_status open_files(shoal_checkpoint *c)
 {
+    if (c->staged != NULL)
+        return open_staged(c);
     const char *slash = strrchr(c->path, '/');
     const char *name = slash != NULL ? slash + 1 : c->path;
     char *folder = slash == NULL ? strdup(".") : strndup(c->path, (size_t)(slash - c->path) + 1);

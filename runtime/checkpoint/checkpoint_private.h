@@ -5,10 +5,12 @@
 #include "runtime/checkpoint/file.h"
 #include "runtime/checkpoint/gguf_names.h"
 #include "runtime/checkpoint/safetensors.h"
+#include "runtime/checkpoint/staged_folder.h"
 
 struct shoal_checkpoint {
     char *path;
     shoal_log *log;
+    shoal__staged *staged; /* or NULL: the files themselves are there */
     shoal_json *config;
     shoal_json *generation_config;
     int32_t n_file;             /* opened, in sorted order of their names */
@@ -21,6 +23,10 @@ struct shoal_checkpoint {
     uint64_t identity;
     uint64_t bytes_read;
 };
+
+/* Open a file of weights of the folder, or what stands for it. Errors: as of shoal__file_open. */
+shoal_status shoal__checkpoint_file_open(shoal__file *file, const shoal_checkpoint *c,
+                                         const char *folder, const char *name);
 
 /* Sort by name. Errors: BAD_DATA (a name that occurs twice). */
 shoal_status shoal__checkpoint_sort(shoal_checkpoint *c);

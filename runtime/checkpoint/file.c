@@ -30,6 +30,11 @@ bool shoal__file_exists(const char *folder, const char *name)
     return !absent;
 }
 
+int64_t shoal__modified_ns(const struct stat *entry)
+{
+    return (int64_t)entry->st_mtim.tv_sec * 1000000000 + (int64_t)entry->st_mtim.tv_nsec;
+}
+
 static shoal_status open_failed(const char *path, int error, shoal_log *log)
 {
     switch (error) {
@@ -79,8 +84,7 @@ shoal_status shoal__file_open(shoal__file *file, const char *folder, const char 
     }
     *file = (shoal__file){.fd = fd,
                           .n_bytes = (uint64_t)entry.st_size,
-                          .modified_ns = (int64_t)entry.st_mtim.tv_sec * 1000000000 +
-                                         (int64_t)entry.st_mtim.tv_nsec,
+                          .modified_ns = shoal__modified_ns(&entry),
                           .path = path,
                           .name = path + strlen(path) - strlen(name)};
     return SHOAL_OK;
@@ -95,13 +99,24 @@ void shoal__file_close(shoal__file *file)
     *file = (shoal__file){.fd = -1};
 }
 
+uint64_t shoal__file_readable(const shoal__file *file)
+{
+    return file->is_staged ? file->n_stored : file->n_bytes;
+}
+
 shoal_status shoal__file_read(const shoal__file *file, uint64_t offset, size_t n_bytes, void *dst,
                               shoal_log *log)
 {
+    if (file->is_staged && (offset > file->n_stored || n_bytes > file->n_stored - offset))
+        return shoal_fail(log, SHOAL_NO_INPUT,
+                          "%s: only the first %" PRIu64
+                          " bytes were staged, wanted bytes %" PRIu64 " to %" PRIu64,
+                          file->path, file->n_stored, offset, offset + n_bytes);
+    const uint64_t at = file->stored_at + offset;
     unsigned char *to = dst;
     size_t n_done = 0;
     while (n_done < n_bytes) {
-        ssize_t n = pread(file->fd, to + n_done, n_bytes - n_done, (off_t)(offset + n_done));
+        ssize_t n = pread(file->fd, to + n_done, n_bytes - n_done, (off_t)(at + n_done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)

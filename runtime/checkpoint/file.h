@@ -16,9 +16,15 @@ typedef struct shoal__file {
     int fd;              /* -1: not open */
     uint64_t n_bytes;    /* when it was opened */
     int64_t modified_ns; /* of the clock, likewise */
+    /* A staged file (staged.h): only its first n_stored bytes are here, at stored_at of fd. */
+    bool is_staged;
+    uint64_t stored_at, n_stored;
     char *path;          /* folder and name, for opening and for messages; owned */
     const char *name;    /* the part of path behind the folder */
 } shoal__file;
+
+struct stat;
+int64_t shoal__modified_ns(const struct stat *entry);
 
 /* "folder/name", for free(); NULL if memory is out. */
 char *shoal__path_join(const char *folder, const char *name);
@@ -32,8 +38,11 @@ shoal_status shoal__file_open(shoal__file *file, const char *folder, const char 
                               shoal_log *log);
 void shoal__file_close(shoal__file *file); /* accepts a failed or zeroed one with path NULL */
 
+/* Bytes that can be read: those behind are not here. */
+uint64_t shoal__file_readable(const shoal__file *file);
+
 /* Bytes [offset, offset + n_bytes) into dst. Errors: BAD_DATA (the file ends earlier: it shrank),
- * IO. */
+ * NO_INPUT (of a staged file, what is not here), IO. */
 shoal_status shoal__file_read(const shoal__file *file, uint64_t offset, size_t n_bytes, void *dst,
                               shoal_log *log);
 

@@ -355,16 +355,17 @@ shoal_status shoal__gguf_read(shoal__gguf *g, uint64_t *hash, const shoal__file 
 {
     unsigned char *bytes = NULL;
     size_t n = 0;
+    const uint64_t readable = shoal__file_readable(file);
     for (bool more = true; more;) {
         size_t n_next = n == 0 ? FIRST_BYTES : 4 * n;
-        if (n >= SHOAL_GGUF_MAX_HEADER_BYTES) {
+        if (n >= SHOAL_GGUF_MAX_HEADER_BYTES || (n == readable && n > 0)) {
             free(bytes);
-            return shoal_fail(log, SHOAL_BAD_DATA,
-                              "%s: its header has more than %zu bytes, which is absurd", file->path,
-                              SHOAL_GGUF_MAX_HEADER_BYTES);
+            return shoal_fail(log, SHOAL_BAD_DATA, "%s: its header has more than %zu bytes%s",
+                              file->path, n,
+                              n == readable ? ", which is all that is there" : ", which is absurd");
         }
-        if (n_next > file->n_bytes)
-            n_next = (size_t)file->n_bytes;
+        if (n_next > readable)
+            n_next = (size_t)readable;
         unsigned char *grown = realloc(bytes, n_next + 1);
         shoal_status status = SHOAL_OK;
         if (grown == NULL)

@@ -196,23 +196,41 @@ shoal_status shoal_pack_cache_populate(const shoal_pack_cache *cache, const void
     return SHOAL_OK;
 }
 
+static shoal_status store(const shoal_pack_cache *cache, int32_t layer, bool experts,
+                          const shoal_pack_unit *unit, int32_t n_unit, shoal_log *log)
+{
+    const place p = place_of(cache, layer, experts);
+    const shoal__pack_writer writer = {
+        .folder = cache->folder, .poll = cache->poll, .poll_arg = cache->poll_arg, .log = log};
+    uint64_t n_bytes_added;
+    return shoal__pack_add(&n_bytes_added, &writer, p.name, &p.shape, unit, n_unit);
+}
+
 void shoal_pack_cache_add(shoal_pack_cache *cache, int32_t layer, bool experts,
                           const shoal_pack_unit *unit, int32_t n_unit)
 {
     if (!cache->keeps)
         return;
-    const place p = place_of(cache, layer, experts);
     shoal_log quiet;
     shoal_log_init(&quiet, NULL, cache->log->rank, "");
-    const shoal__pack_writer writer = {
-        .folder = cache->folder, .poll = cache->poll, .poll_arg = cache->poll_arg, .log = &quiet};
-    uint64_t n_bytes_added;
-    if (shoal__pack_add(&n_bytes_added, &writer, p.name, &p.shape, unit, n_unit) == SHOAL_OK)
+    if (store(cache, layer, experts, unit, n_unit, &quiet) == SHOAL_OK)
         return;
     cache->keeps = false;
     shoal_log_warn(cache->log,
                    "cache: %s; the run goes on, but what is packed from here on is not kept",
                    quiet.error);
+}
+
+shoal_status shoal_pack_cache_store(shoal_pack_cache *cache, int32_t layer, bool experts,
+                                    const shoal_pack_unit *unit, int32_t n_unit)
+{
+    return store(cache, layer, experts, unit, n_unit, cache->log);
+}
+
+uint64_t shoal_pack_unit_checksum(const shoal_pack_unit *unit, void (*poll)(void *arg),
+                                  void *poll_arg)
+{
+    return shoal__pack_checksum(unit, poll, poll_arg);
 }
 
 bool shoal_pack_cache_keeps(const shoal_pack_cache *cache)

@@ -69,6 +69,21 @@ shoal_status shoal_pack_cache_populate(const shoal_pack_cache *cache, const void
 void shoal_pack_cache_add(shoal_pack_cache *cache, int32_t layer, bool experts,
                           const shoal_pack_unit *unit, int32_t n_unit);
 
+/* The same for who cannot do without: a failure is one, and said. Errors: IO (with errno's text),
+ * NO_MEMORY; BAD_DATA never: a file that cannot be used is replaced. */
+shoal_status shoal_pack_cache_store(shoal_pack_cache *cache, int32_t layer, bool experts,
+                                    const shoal_pack_unit *unit, int32_t n_unit);
+
+/* Bytes of a file that has room for n_unit units of n_part parts, without their weights. */
+uint64_t shoal_pack_file_bytes(int32_t n_unit, int32_t n_part);
+
+/* The checksum of a unit's weights, as it is kept with them. */
+uint64_t shoal_pack_unit_checksum(const shoal_pack_unit *unit, void (*poll)(void *arg),
+                                  void *poll_arg);
+
+/* True if DIR has something of that identity. */
+bool shoal_pack_cache_has(const char *dir, const char *weights, uint64_t identity);
+
 /* False if nothing will be kept: the folder cannot be written, or the disk was full. */
 bool shoal_pack_cache_keeps(const shoal_pack_cache *cache);
 const char *shoal_pack_cache_dir(const shoal_pack_cache *cache); /* DIR */

@@ -14,6 +14,18 @@
 
 #define ABOUT_NAME "about.json"
 
+static void folder_name(char name[64], const char *weights, uint64_t identity)
+{
+    snprintf(name, 64, "%.32s-%016" PRIx64, weights, identity);
+}
+
+bool shoal_pack_cache_has(const char *dir, const char *weights, uint64_t identity)
+{
+    char name[64];
+    folder_name(name, weights, identity);
+    return shoal__file_exists(dir, name);
+}
+
 /* mkdir, unless it is there. */
 static bool make_folder(bool *made, const char *path)
 {
@@ -120,7 +132,7 @@ shoal_status shoal__pack_folder_open(char **path, bool *writable, const shoal_pa
                           strerror(errno));
     }
     char name[64];
-    snprintf(name, sizeof name, "%.32s-%016" PRIx64, config->weights, config->identity);
+    folder_name(name, config->weights, config->identity);
     char *own = shoal__path_join(config->dir, name);
     if (own == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "--cache %s: no memory to open it", config->dir);

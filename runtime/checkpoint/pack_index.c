@@ -1,6 +1,7 @@
 #include "runtime/checkpoint/pack_index.h"
 
 #include "runtime/base/checksum.h"
+#include "runtime/checkpoint/pack_cache.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -39,6 +40,13 @@ uint64_t shoal__pack_index_slot_offset(const shoal__pack_index *index, int32_t u
 shoal__pack_entry *shoal__pack_slot_entry(shoal__pack_slot *slot)
 {
     return (void *)(slot + 1);
+}
+
+uint64_t shoal_pack_file_bytes(int32_t n_unit, int32_t n_part)
+{
+    return shoal__pack_align(sizeof(shoal__pack_header) +
+                                 (uint64_t)n_unit * slot_bytes((uint32_t)n_part),
+                             SHOAL__PACK_UNIT_ALIGN);
 }
 
 static uint64_t slot_checksum(const shoal__pack_slot *slot)

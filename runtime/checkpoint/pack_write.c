@@ -56,7 +56,7 @@ static shoal_status lock(int fd, const char *path, const shoal__pack_writer *wri
     return SHOAL_OK;
 }
 
-static shoal_status sync_folder(const shoal__pack_writer *writer)
+shoal_status shoal__pack_sync_folder(const shoal__pack_writer *writer)
 {
     const int fd = open(writer->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) != 0) {
@@ -88,7 +88,7 @@ static shoal_status write_renamed(const shoal__pack_writer *writer, const char *
         unlink(path_new);
         return status;
     }
-    return sync_folder(writer);
+    return shoal__pack_sync_folder(writer);
 }
 
 /* Open and lock the folder's lock file. */

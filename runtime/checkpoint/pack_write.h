@@ -27,6 +27,9 @@ shoal_status shoal__pack_add(uint64_t *n_bytes_added, const shoal__pack_writer *
 shoal_status shoal__pack_write_whole(const shoal__pack_writer *writer, const char *name,
                                      const void *data, size_t n_bytes);
 
+/* What was renamed or made in the folder stays so. Errors: IO. */
+shoal_status shoal__pack_sync_folder(const shoal__pack_writer *writer);
+
 /* For the files that write: fail with errno's text ("x.pack: cannot be WHAT: ..."); call poll;
  * write all bytes at an offset. */
 shoal_status shoal__pack_failed(const shoal__pack_writer *writer, const char *path,

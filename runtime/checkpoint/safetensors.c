@@ -321,6 +321,7 @@ shoal_status shoal__safetensors_read(shoal__safetensors *s, uint64_t *hash, cons
     if (status == SHOAL_OK)
         status = shoal__safetensors_parse(s, header, n_bytes, file->n_bytes, file->path, log);
     if (status == SHOAL_OK) {
+        s->n_header = sizeof prefix + n_bytes;
         *hash = shoal_hash(*hash, prefix, sizeof prefix);
         *hash = shoal_hash(*hash, header, n_bytes);
         *hash = shoal_hash(*hash, &file->n_bytes, sizeof file->n_bytes);

@@ -16,6 +16,7 @@ typedef struct shoal__safetensors {
     int64_t n_tensor;
     shoal_tensor_info *tensor; /* [n_tensor], sorted by offset; .file is 0; owned */
     char *names;               /* what the names point into; owned */
+    size_t n_header;           /* bytes before the data; of shoal__safetensors_read */
 } shoal__safetensors;
 
 /* Bytes of the JSON header. Errors: BAD_DATA (file too short, absurd length, not safetensors). */

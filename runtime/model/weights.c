@@ -86,7 +86,7 @@ static shoal_status walk_head(shoal_walker *w, shoal_weights *weights, bool own)
     return SHOAL_OK;
 }
 
-static shoal_status walk(shoal_walker *w, shoal_weights *weights)
+shoal_status shoal__walk_model(shoal_walker *w, shoal_weights *weights)
 {
     const shoal_spec *s = w->spec;
     bool own = weights->has_attention;
@@ -97,16 +97,28 @@ static shoal_status walk(shoal_walker *w, shoal_weights *weights)
     SHOAL_TRY(shoal__visit_vector_role(w, &weights->final_norm, own, SHOAL_ROLE_FINAL_NORM, 0,
                                        s->n_embd));
     SHOAL_TRY(walk_head(w, weights, own));
-    SHOAL_TRY(shoal__unit_end(w));
+    return shoal__unit_end(w);
+}
+
+shoal_status shoal__walk_layer(shoal_walker *w, shoal_weights *weights, int32_t layer)
+{
+    bool own = weights->has_attention;
+    SHOAL_TRY(shoal__unit_begin(w, layer, SHOAL_PACK_NO_EXPERT, own));
+    if (layer >= w->spec->n_layer)
+        SHOAL_TRY(walk_mtp(w, &weights->mtp, own, layer));
+    SHOAL_TRY(walk_layer(w, weights, layer));
+    return shoal__unit_end(w);
+}
+
+static shoal_status walk(shoal_walker *w, shoal_weights *weights)
+{
+    const shoal_spec *s = w->spec;
+    SHOAL_TRY(shoal__walk_model(w, weights));
     shoal__units_keep(w);
     int32_t moe_layer = 0;
     for (int32_t layer = 0; layer < weights->n_layer; layer++) {
         w->totals->layer = layer;
-        SHOAL_TRY(shoal__unit_begin(w, layer, SHOAL_PACK_NO_EXPERT, own));
-        if (layer >= s->n_layer)
-            SHOAL_TRY(walk_mtp(w, &weights->mtp, own, layer));
-        SHOAL_TRY(walk_layer(w, weights, layer));
-        SHOAL_TRY(shoal__unit_end(w));
+        SHOAL_TRY(shoal__walk_layer(w, weights, layer));
         shoal__units_keep(w);
         if (s->is_moe[layer] && w->pass != SHOAL_PASS_CARVE)
             SHOAL_TRY(shoal__walk_experts(w, weights, layer, moe_layer));

@@ -104,7 +104,9 @@ static shoal_status walk_kv_b(shoal_walker *w, shoal_attention_weights *a, bool 
         return SHOAL_OK;
     for (int32_t head = 0; head < w->spec->attention.n_head; head++) {
         shoal__walk_carve(w, &a->k_up[head]);
+        SHOAL_TRY(shoal__unit_add(w, &a->k_up[head], head_ref(ref, head, 0)));
         shoal__walk_carve(w, &a->v_up[head]);
+        SHOAL_TRY(shoal__unit_add(w, &a->v_up[head], head_ref(ref, head, 1)));
     }
     return SHOAL_OK;
 }

@@ -72,8 +72,8 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
                                part->n_row);
 }
 
-static shoal_status visit_expert(shoal_walker *w, shoal_expert *x, shoal_expert_format *format,
-                                 bool own, int32_t layer, int32_t expert)
+shoal_status shoal__walk_expert(shoal_walker *w, shoal_expert *x, shoal_expert_format *format,
+                                bool own, int32_t layer, int32_t expert)
 {
     const shoal_spec *s = w->spec;
     const bool fused = s->family->expert_layout != SHOAL_EXPERTS_SEPARATE;
@@ -105,6 +105,7 @@ static shoal_status visit_expert(shoal_walker *w, shoal_expert *x, shoal_expert_
         .n_col = n_ff,
         .half = -1,
     };
+    w->memory_class = &w->totals->expert_bytes;
     SHOAL_TRY(shoal__unit_begin(w, layer, expert, own));
     SHOAL_TRY(visit_part(w, &gate, &format->gate, own, layer, expert));
     SHOAL_TRY(visit_part(w, &up, &format->up, own, layer, expert));
@@ -119,7 +120,6 @@ shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_
     shoal_expert none;
     shoal_expert *kept = weights->kept_expert;
     int32_t n_local = 0;
-    w->memory_class = &w->totals->expert_bytes;
     for (int32_t e = 0; e < n_expert; e++) {
         bool own = shoal_placement_owner(w->source->placement, moe_layer, e) == w->source->rank;
         bool load = w->pass == SHOAL_PASS_LOAD;
@@ -131,7 +131,7 @@ shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_
         else if (own && kept != NULL)
             x = &kept[(size_t)moe_layer * (size_t)n_expert + (size_t)e];
         none = (shoal_expert){0};
-        SHOAL_TRY(visit_expert(w, x, &w->source->expert_format[moe_layer], own, layer, e));
+        SHOAL_TRY(shoal__walk_expert(w, x, &w->source->expert_format[moe_layer], own, layer, e));
     }
     shoal__units_keep(w);
     return SHOAL_OK;

@@ -26,8 +26,9 @@ shoal_status shoal__unit_begin(shoal_walker *w, int32_t layer, int32_t expert, b
     u->layer = layer;
     u->expert = expert;
     u->kept = cache != NULL && own ? shoal_pack_cache_find(cache, layer, expert) : NULL;
-    u->is_packed = cache != NULL && own && u->kept == NULL && w->pass == SHOAL_PASS_LOAD &&
-                   shoal_pack_cache_keeps(cache);
+    u->is_packed = w->collects ? w->pass == SHOAL_PASS_CARVE
+                               : cache != NULL && own && u->kept == NULL &&
+                                     w->pass == SHOAL_PASS_LOAD && shoal_pack_cache_keeps(cache);
     u->part0 = u->n_part;
     if (u->kept == NULL || w->pass != SHOAL_PASS_LOAD)
         return SHOAL_OK;
@@ -95,7 +96,7 @@ shoal_status shoal__unit_add(shoal_walker *w, const shoal_matrix *m, shoal_weigh
 shoal_status shoal__unit_end(shoal_walker *w)
 {
     shoal_walker_unit *u = &w->unit;
-    if (!u->is_packed || u->n_part == u->part0)
+    if (!u->is_packed || u->n_part == u->part0 || w->collects)
         return SHOAL_OK;
     SHOAL_TRY(grow((void **)&u->packed, &u->n_packed_max, u->n_packed, sizeof *u->packed,
                    w->source->log));

@@ -24,7 +24,7 @@ bool shoal__unit_find(const shoal_walker *w, shoal_matrix *m, shoal_weight_ref r
 void shoal__unit_count(shoal_walker *w, const shoal_matrix *m);
 /* Load: bring what was found into memory; counts and reports progress like shoal__walk_loaded. */
 shoal_status shoal__unit_fetch(shoal_walker *w, const shoal_matrix *m);
-/* Load: a matrix of this unit was packed; it is to be kept. */
+/* Load: a matrix of this unit was packed; it is to be kept. Carve for units.h: it is part of it. */
 shoal_status shoal__unit_add(shoal_walker *w, const shoal_matrix *m, shoal_weight_ref ref);
 
 #endif

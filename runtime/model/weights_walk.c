@@ -19,12 +19,22 @@ shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n
     return w->source->loaded(w->source->loaded_arg, w->totals);
 }
 
+void *shoal__walk_take(shoal_walker *w, size_t n_bytes)
+{
+    if (!w->collects)
+        return shoal_arena_take(w->arena, n_bytes, 1);
+    enum { ALIGN = 64 };
+    unsigned char *at = w->image != NULL ? w->image + w->image_bytes : NULL;
+    w->image_bytes += (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    return at;
+}
+
 void shoal__walk_carve(shoal_walker *w, shoal_matrix *m)
 {
     size_t data_bytes = shoal_matrix_data_bytes(m->format, m->n_row, m->n_col);
     size_t scale_bytes = shoal_matrix_scale_bytes(m->format, m->n_row, m->n_col);
-    m->data = shoal_arena_take(w->arena, data_bytes, 1);
-    m->scale = scale_bytes > 0 ? shoal_arena_take(w->arena, scale_bytes, 1) : NULL;
+    m->data = shoal__walk_take(w, data_bytes);
+    m->scale = scale_bytes > 0 ? shoal__walk_take(w, scale_bytes) : NULL;
     *w->memory_class += data_bytes + scale_bytes;
 }
 
@@ -60,7 +70,7 @@ shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, sho
     }
     if (!kept)
         shoal__walk_carve(w, m);
-    return SHOAL_OK;
+    return shoal__unit_add(w, m, ref);
 }
 
 shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_weight_ref ref,
@@ -85,10 +95,10 @@ shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_wei
         return shoal__walk_loaded(w, ref, n);
     }
     if (!kept) {
-        *v = SHOAL_TAKE(w->arena, n, float);
+        m.data = *v = shoal__walk_take(w, (size_t)n * sizeof(float));
         *w->memory_class += (uint64_t)n * sizeof(float);
     }
-    return SHOAL_OK;
+    return shoal__unit_add(w, &m, ref);
 }
 
 /* --weights is for what is multiplied with whole rows. The router's choice and the embedding stay

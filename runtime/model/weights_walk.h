@@ -28,6 +28,10 @@ typedef struct shoal_walker {
     shoal_arena *arena;
     shoal_weights_totals *totals;
     shoal_walker_unit unit;
+    /* units.h: carve takes memory from the image, and the unit's parts are listed there. */
+    bool collects;
+    unsigned char *image; /* NULL while measuring */
+    size_t image_bytes;   /* taken so far */
     uint64_t *memory_class; /* which of totals' packed byte counts the current tensors belong to */
 } shoal_walker;
 
@@ -49,6 +53,8 @@ void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref);
 
 /* For tensors that are not kept as stored. */
 void shoal__walk_carve(shoal_walker *w, shoal_matrix *m);
+/* Carve: memory that is 64-byte aligned; NULL while measuring. */
+void *shoal__walk_take(shoal_walker *w, size_t n_bytes);
 void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row);
 /* Counts, then reports progress; the status ends the load. */
 shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n_row);
@@ -59,5 +65,12 @@ shoal_status shoal__walk_attention(shoal_walker *w, shoal_attention_weights *a, 
  * (experts/shard.c). A unit each. */
 shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
                                  int32_t moe_layer);
+
+/* The units by themselves: what belongs to no layer, all of a layer but its experts, an expert (own:
+ * x gets it; format: of its layer, set at expert 0). */
+shoal_status shoal__walk_model(shoal_walker *w, shoal_weights *weights);
+shoal_status shoal__walk_layer(shoal_walker *w, shoal_weights *weights, int32_t layer);
+shoal_status shoal__walk_expert(shoal_walker *w, shoal_expert *x, shoal_expert_format *format,
+                                bool own, int32_t layer, int32_t expert);
 
 #endif
