@@ -30,8 +30,8 @@ typedef enum shoal_tag {
     SHOAL_TAG_COMBINE,
     SHOAL_TAG_PROBE,      /* what a probe measures with: small messages, */
     SHOAL_TAG_PROBE_DATA, /* and large ones */
-    SHOAL_TAG_STAGE,  /* rank 0 -> first rank of a node: units of weights */
-    SHOAL_TAG_STAGED, /* back: how far it is */
+    SHOAL_TAG_STAGE,      /* rank 0 -> first rank of a node: units of weights */
+    SHOAL_TAG_STAGED,     /* back: how far it is */
 } shoal_tag;
 
 typedef enum shoal_fault_kind {

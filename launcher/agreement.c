@@ -23,6 +23,8 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->magic = SHOAL_AGREEMENT_MAGIC;
     snprintf(mine->build, sizeof mine->build, "%s", shoal_build_text());
     mine->checkpoint = shoal_checkpoint_identity(checkpoint);
+    mine->age = shoal_checkpoint_age(checkpoint);
+    mine->is_staged = shoal_checkpoint_is_staged(checkpoint);
     mine->n_layer = spec->n_layer;
     mine->n_moe_layer = spec->n_moe_layer;
     mine->n_vocab = spec->n_vocab;
@@ -61,8 +63,15 @@ static shoal_status compare_build(const shoal_agreement *theirs, const shoal_agr
 static shoal_status compare_checkpoint(const shoal_agreement *theirs, const shoal_agreement *ours,
                                        int32_t rank, const char *host, shoal_log *log)
 {
-    if (theirs->checkpoint == ours->checkpoint)
-        return SHOAL_OK;
+    if (theirs->checkpoint == ours->checkpoint) {
+        /* Copies may differ in age, but what was staged is of one state of the original. */
+        if (theirs->age == ours->age || (!theirs->is_staged && !ours->is_staged))
+            return SHOAL_OK;
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "rank %d (%s) has the model as it was %s, rank 0 as it was at another "
+                          "time: its files have other modification times; run shoal stage again",
+                          (int)rank, host, theirs->is_staged ? "when it was staged" : "written");
+    }
     return shoal_fail(log, SHOAL_BAD_DATA,
                       "rank %d (%s) has another checkpoint: identity %016llx (%d layers, %d "
                       "experts, width %d, vocabulary %d), rank 0 has %016llx (%d layers, %d "

@@ -71,6 +71,15 @@ static const command commands[] = {
      "what\n"
      "became of it, and exits with the code of COMMAND, 75 whenever a rank was lost. It is not\n"
      "itself started by mpirun or srun.\n"},
+    {"stage", SHOAL_COMMAND_STAGE, shoal_cmd_stage, "put each node's weights on its own disk",
+     "Under mpirun or srun, as the runs will be: each node gets in DIR the packed weights of its "
+     "own\n"
+     "experts (and of attention, if it holds sequences), and what it takes to start without "
+     "MODEL.\n"
+     "MODEL need be on rank 0's node only. Then, with the same --weights, --placement and ranks,\n"
+     "shoal generate DIR, or MODEL --cache DIR, starts in seconds. What is there is not sent "
+     "again:\n"
+     "after an interruption, or with another placement, run it again.\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };

@@ -4,6 +4,7 @@
 
 #define RUN       SHOAL_COMMANDS_THAT_RUN
 #define RANKS     SHOAL_COMMANDS_OF_RANKS
+#define STAGE     SHOAL_COMMAND_STAGE
 #define SAMPLE    (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH)
 #define ALL       (-1)
 #define AT(field) offsetof(shoal_options, field)
@@ -58,7 +59,7 @@ static const shoal_option table[] = {
     FLAG("ignore-eos", SAMPLE, ignore_eos, "go on behind an end token"),
     {"stop", "S", "end in front of this text; may be given up to 16 times", AT(stop), 0, 0, SAMPLE,
      SHOAL_OPTION_LIST, false},
-    CHOICE("draft", "mtp|ngram", SAMPLE | SHOAL_COMMAND_BENCH, draft,
+    CHOICE("draft", "mtp|ngram", SAMPLE | SHOAL_COMMAND_BENCH | STAGE, draft,
            "guess tokens ahead and verify them: by the model's MTP layer, or by what followed "
            "the same tokens before; greedy text stays the same"),
     INT("draft-tokens", "K", 1, SHOAL_DRAFT_TOKENS_MAX, SAMPLE | SHOAL_COMMAND_BENCH, draft_tokens,
@@ -78,6 +79,13 @@ static const shoal_option table[] = {
     INT("gen-tokens", "G", 1, INT32_MAX, SHOAL_COMMAND_BENCH, gen_tokens,
         "decode steps that are timed (64)"),
     INT("repeat", "R", 1, 1000, SHOAL_COMMAND_BENCH, repeat, "runs; medians are reported (3)"),
+    NEED(
+        "to", "DIR", STAGE, to,
+        "the folder on each node, made if its parent is there; --cache DIR of later runs, or their "
+        "MODEL"),
+    CHOICE("source", "auto|send|shared", STAGE, source,
+           "send: rank 0 reads MODEL and sends; shared: each node reads MODEL itself; auto: shared "
+           "where all nodes see the same files (auto)"),
     TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_INSPECT, ranks,
          "rank counts to give the bytes of each rank for (1,2,4,8)"),
     NEED("cluster", "F", SHOAL_COMMAND_LAUNCH, cluster,
@@ -97,7 +105,7 @@ static const shoal_option table[] = {
     CHOICE("math", "f32|fast", RUN, math,
            "fast: integer rows for quantised weights, fewer bytes on the wire; f32: the arithmetic "
            "of the reference (fast)"),
-    CHOICE("weights", "native|bf16|q8|q4", RUN | SHOAL_COMMAND_INSPECT, weights,
+    CHOICE("weights", "native|bf16|q8|q4", RUN | STAGE | SHOAL_COMMAND_INSPECT, weights,
            "what the matrices of attention, MLPs and head become in memory: as stored, bf16, or "
            "integers of 8 or 4 bits in groups of 32 (native)"),
     CHOICE("kv", "auto|f32|bf16", RUN, kv,
@@ -120,9 +128,10 @@ static const shoal_option table[] = {
     TEXT("cache", "DIR", RUN, cache,
          "keep packed weights in files there and map them on the next start; one folder serves "
          "any number of models, ranks and placements"),
-    FLAG("verify", RUN, verify, "with --cache: compare the checksums of what is mapped"),
-    TEXT("placement", "F|uniform", RUN, placement, "who holds what, a YAML file (uniform)"),
-    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RANKS, kernels,
+    FLAG("verify", RUN | STAGE, verify,
+         "with --cache: compare the checksums of what is mapped; stage: of all that is in DIR"),
+    TEXT("placement", "F|uniform", RUN | STAGE, placement, "who holds what, a YAML file (uniform)"),
+    TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RANKS & ~STAGE, kernels,
          "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "
          "and fp8 weights and for all ranks to share (auto)"),
     CHOICE("transport", "auto|self|mpi", RANKS, transport,
@@ -130,8 +139,8 @@ static const shoal_option table[] = {
     NUMBER("deadline", "S", 0.1, 86400, RANKS, deadline_s,
            "seconds of silence after which a rank is lost (30)"),
     {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
-     "test aid: rank R fails at that place (step -1: while loading)", AT(fault), 0, 0, RUN,
-     SHOAL_OPTION_FAULT, false},
+     "test aid: rank R fails at that place (step -1: while loading; stage: step of its units)",
+     AT(fault), 0, 0, RUN | STAGE, SHOAL_OPTION_FAULT, false},
     FLAG("quiet", ALL, quiet, "warnings and errors only"),
     FLAG("verbose", ALL, verbose, "also what helps to find faults"),
     FLAG("help", ALL, help, "this text"),

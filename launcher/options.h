@@ -23,13 +23,15 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_CHECK = 1 << 7,
     SHOAL_COMMAND_PROBE = 1 << 8,
     SHOAL_COMMAND_LAUNCH = 1 << 10,
+    SHOAL_COMMAND_STAGE = 1 << 11,
 } shoal_command_bit;
 
 #define SHOAL_COMMANDS_THAT_RUN                                                                    \
     (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH | SHOAL_COMMAND_LOGITS |                         \
      SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK)
 /* Those that are a job of ranks. */
-#define SHOAL_COMMANDS_OF_RANKS (SHOAL_COMMANDS_THAT_RUN | SHOAL_COMMAND_PROBE)
+#define SHOAL_COMMANDS_OF_RANKS                                                                    \
+    (SHOAL_COMMANDS_THAT_RUN | SHOAL_COMMAND_PROBE | SHOAL_COMMAND_STAGE)
 
 /* Values of the options with a choice, in the order of their texts in the table. */
 typedef enum shoal_math { SHOAL_MATH_F32, SHOAL_MATH_FAST } shoal_math;
@@ -50,6 +52,12 @@ typedef enum shoal_draft_choice {
     SHOAL_DRAFT_CHOICE_MTP,
     SHOAL_DRAFT_CHOICE_NGRAM
 } shoal_draft_choice;
+
+typedef enum shoal_stage_source {
+    SHOAL_SOURCE_AUTO,
+    SHOAL_SOURCE_SEND,
+    SHOAL_SOURCE_SHARED
+} shoal_stage_source;
 
 typedef struct shoal_options {
     int32_t command; /* one shoal_command_bit */
@@ -89,6 +97,8 @@ typedef struct shoal_options {
     int32_t prefill_chunk;
     int32_t n_thread;
     const char *cache;     /* NULL: none */
+    const char *to;        /* stage */
+    int32_t source;        /* shoal_stage_source */
     const char *placement; /* NULL or "uniform": uniform; else a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */

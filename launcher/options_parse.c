@@ -337,7 +337,7 @@ static shoal_status check_required(const shoal_options *options, const char *com
     }
     if (options->quiet && options->verbose)
         return shoal_fail(log, SHOAL_USAGE, "--quiet and --verbose exclude each other");
-    if (options->verify && options->cache == NULL)
+    if (options->verify && options->cache == NULL && options->to == NULL)
         return shoal_fail(log, SHOAL_USAGE, "--verify needs --cache DIR");
     if (options->draft_tokens > 0 && options->draft == SHOAL_DRAFT_CHOICE_NONE)
         return shoal_fail(log, SHOAL_USAGE, "--draft-tokens needs --draft mtp|ngram");

@@ -5,6 +5,7 @@
 #include "launcher/progress.h"
 #include "launcher/report.h"
 #include "runtime/base/clock.h"
+#include "runtime/checkpoint/staged.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -147,17 +148,49 @@ static bool speaks_for_host(const shoal_session *s)
     return true;
 }
 
-static shoal_status open_cache(shoal_session *s)
+/* MODEL, or where it was staged to, if it is not on this host. */
+static const char *place_of_model(const shoal_options *o)
+{
+    const bool staged =
+        o->cache != NULL && access(o->model, F_OK) != 0 && shoal_staged_is_of(o->cache, o->model);
+    return staged ? o->cache : o->model;
+}
+
+/* A staged model has no weights but those in DIR. */
+static shoal_status check_staged(const shoal_session *s)
 {
     const shoal_options *o = &s->options;
+    char found[64] = "";
+    for (int32_t w = SHOAL_WEIGHTS_NATIVE; w <= SHOAL_WEIGHTS_Q4; w++) {
+        const char *text = shoal_weights_text((shoal_weights_choice)w);
+        if (!shoal_pack_cache_has(o->cache, text, shoal_pack_identity(s->checkpoint, text)))
+            continue;
+        if (w == o->weights)
+            return SHOAL_OK;
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s--weights %s",
+                 found[0] != '\0' ? ", " : "", text);
+    }
+    return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: is staged, but not with --weights %s; it has %s",
+                      o->cache, shoal_weights_text((shoal_weights_choice)o->weights),
+                      found[0] != '\0' ? found : "no weights of this state of the model");
+}
+
+static shoal_status open_cache(shoal_session *s)
+{
+    shoal_options *o = &s->options;
+    const bool staged = shoal_checkpoint_is_staged(s->checkpoint);
+    if (o->cache == NULL && staged)
+        o->cache = shoal_checkpoint_path(s->checkpoint);
     if (o->cache == NULL)
         return SHOAL_OK;
+    if (staged)
+        SHOAL_TRY(check_staged(s));
     const char *weights = shoal_weights_text((shoal_weights_choice)o->weights);
     const shoal_pack_config config = {
         .dir = o->cache,
         .identity = shoal_pack_identity(s->checkpoint, weights),
         .weights = weights,
-        .model = o->model,
+        .model = shoal_checkpoint_origin(s->checkpoint),
         .n_layer = s->spec.n_layer + (drafts_by_mtp(s) ? 1 : 0),
         .n_expert = s->spec.router.n_expert,
         .verify = o->verify,
@@ -169,7 +202,7 @@ static shoal_status open_cache(shoal_session *s)
 /* Everything that can be opened and checked without looking at a weight. */
 static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan)
 {
-    SHOAL_TRY(shoal_checkpoint_open(&s->checkpoint, s->options.model, true, s->log));
+    SHOAL_TRY(shoal_checkpoint_open(&s->checkpoint, place_of_model(&s->options), true, s->log));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     SHOAL_TRY(shoal_spec_open(&s->spec, s->checkpoint, s->log));
     SHOAL_TRY(resolve_options(s, plan));

@@ -76,6 +76,8 @@ shoal_status shoal_pack_cache_store(shoal_pack_cache *cache, int32_t layer, bool
 
 /* Bytes of a file that has room for n_unit units of n_part parts, without their weights. */
 uint64_t shoal_pack_file_bytes(int32_t n_unit, int32_t n_part);
+/* What a unit of n_bytes adds to it. */
+uint64_t shoal_pack_unit_bytes(uint64_t n_bytes);
 
 /* The checksum of a unit's weights, as it is kept with them. */
 uint64_t shoal_pack_unit_checksum(const shoal_pack_unit *unit, void (*poll)(void *arg),

@@ -49,6 +49,11 @@ uint64_t shoal_pack_file_bytes(int32_t n_unit, int32_t n_part)
                              SHOAL__PACK_UNIT_ALIGN);
 }
 
+uint64_t shoal_pack_unit_bytes(uint64_t n_bytes)
+{
+    return shoal__pack_align(n_bytes, SHOAL__PACK_UNIT_ALIGN);
+}
+
 static uint64_t slot_checksum(const shoal__pack_slot *slot)
 {
     shoal__pack_slot head = *slot;

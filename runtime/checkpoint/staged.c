@@ -254,7 +254,7 @@ static shoal_status rename_description(const char *dir, const char *from, const 
     shoal_status status = SHOAL_OK;
     if (path_from == NULL || path_to == NULL)
         status = shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory to rename %s", dir, from);
-    else if (rename(path_from, path_to) != 0)
+    else if (rename(path_from, path_to) != 0 && errno != ENOENT) /* another rank has done it */
         status = shoal__pack_failed(&writer, path_from, "renamed");
     else
         status = shoal__pack_sync_folder(&writer);
@@ -273,6 +273,17 @@ shoal_status shoal_staged_withdraw(const char *dir, shoal_log *log)
     return rename_description(dir, SHOAL_STAGED_NAME, SHOAL__STAGED_OPEN_NAME, log);
 }
 
+/* The same path, but for slashes at the end. */
+static bool is_path(const char *path, const char *other)
+{
+    size_t n = strlen(path), n_other = strlen(other);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    while (n_other > 1 && other[n_other - 1] == '/')
+        n_other--;
+    return n > 0 && n == n_other && memcmp(path, other, n) == 0;
+}
+
 bool shoal_staged_is_of(const char *dir, const char *model)
 {
     if (!shoal__file_exists(dir, SHOAL_STAGED_NAME))
@@ -280,7 +291,7 @@ bool shoal_staged_is_of(const char *dir, const char *model)
     shoal_json *doc;
     read_old(&doc, dir);
     const bool is =
-        strcmp(text_or_empty(doc, "model"), model) == 0 || strcmp(text_or_empty(doc, "given"), model) == 0;
+        is_path(text_or_empty(doc, "model"), model) || is_path(text_or_empty(doc, "given"), model);
     shoal_json_close(doc);
     return is;
 }

@@ -12,9 +12,9 @@
 #define SHOAL__STAGED_OPEN_NAME "staging.json" /* the description while weights are missing */
 
 typedef struct shoal__staged_weights {
-    const char *name;    /* in doc */
-    uint64_t n_bytes;    /* of the original */
-    int64_t modified_ns; /* likewise */
+    const char *name;                 /* in doc */
+    uint64_t n_bytes;                 /* of the original */
+    int64_t modified_ns;              /* likewise */
     uint64_t header_at, header_bytes; /* in staged.headers */
 } shoal__staged_weights;
 

@@ -97,8 +97,8 @@ static shoal_status measure(shoal_unit_image *image)
 
 static shoal_status open_memory(shoal_unit_image *image)
 {
-    void *memory = mmap(NULL, image->n_bytes + 1, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory =
+        mmap(NULL, image->n_bytes + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
         return shoal_fail(image->units->log, SHOAL_NO_MEMORY,
                           "no memory for a unit of weights: wanted %zu bytes", image->n_bytes);
@@ -156,6 +156,11 @@ int32_t shoal_unit_image_index(const shoal_unit_image *image)
 void *shoal_unit_image_data(const shoal_unit_image *image)
 {
     return image->memory;
+}
+
+size_t shoal_unit_image_bytes(const shoal_unit_image *image)
+{
+    return image->n_bytes;
 }
 
 const shoal_pack_unit *shoal_unit_image_unit(const shoal_unit_image *image)

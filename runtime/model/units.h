@@ -51,7 +51,8 @@ void shoal_unit_image_close(shoal_unit_image *image); /* accepts NULL */
 shoal_status shoal_unit_image_read(shoal_unit_image *image);
 
 int32_t shoal_unit_image_index(const shoal_unit_image *image);
-void *shoal_unit_image_data(const shoal_unit_image *image); /* [shoal_unit_info.n_bytes] */
+void *shoal_unit_image_data(const shoal_unit_image *image);
+size_t shoal_unit_image_bytes(const shoal_unit_image *image); /* shoal_unit_info.n_bytes */
 /* Its parts, which lie in the image. */
 const shoal_pack_unit *shoal_unit_image_unit(const shoal_unit_image *image);
 
