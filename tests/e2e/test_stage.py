@@ -142,10 +142,12 @@ class Stage(ShoalTest):
         # a copy of another age is not the same; --source send does not look
         copy = self.path("copy")
         shutil.copytree(DEMO, copy)
+        os.utime(os.path.join(copy, "model.safetensors"), ns=(0, 1))
         self.expect(self.stage([a, b], "--source", "shared", elsewhere=copy), NO_INPUT, "rank 1 (", "modification times")
-        self.expect(self.stage([a, b], "--source", "send", elsewhere=DEMO), OK, "rank 0 reads MODEL and sends")
-        # what was staged from another state of the same model is not mixed with it
-        self.expect(self.stage([a, self.path("other")], model=copy), USAGE, "is staged there already" if False else "staged")
+        # what was staged at different times of a model is not mixed
+        self.expect(shoal("stage", copy, "--to", self.path("later")), OK)
+        run = shoal("logits", np=[[m, "--ids", IDS, "--output", self.path("out")] for m in (a, self.path("later"))])
+        self.expect(run, BAD_DATA, "rank 1 (", "run shoal stage again")
 
     def test_damage_is_found(self):
         folder = self.path("to")

@@ -44,14 +44,24 @@ class Hosts:
 
     SUBNET = "10.77.0.0/24"
 
-    def __init__(self, n):
+    def __init__(self, n, own_disk=False):
+        """own_disk: each host has a folder of its own at the same path, disk()."""
         self.n = n
+        self.own_disk = own_disk
         self.tag = uuid.uuid4().hex[:6]
         self.names = [f"fish{i + 1}" for i in range(n)]
         self.folder = None
 
     def namespace(self, index):
         return f"shoal-{self.tag}-{self.names[index]}"
+
+    def disk(self, name=""):
+        """A path on the hosts' own disks, as they see it."""
+        return os.path.join(self.folder, "disk", name)
+
+    def disk_of(self, index, name=""):
+        """The same of one host, as seen from outside."""
+        return os.path.join(self.folder, f"disk-{self.names[index]}", name)
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="shoal-hosts-")
@@ -79,9 +89,17 @@ class Hosts:
             out.write("#!/bin/sh\n# the place of ssh: enter the namespace of the host named first, if its link is up\nhost=$1\nshift\n"
                       f'case "$(ip -n "shoal-{self.tag}-$host" link show eth0 2>&1)" in *LOWER_UP*) ;; *)\n'
                       '    echo "no route to host $host" >&2; exit 255 ;;\nesac\n'
-                      f'exec ip netns exec "shoal-{self.tag}-$host" unshare --uts sh -c '
-                      '\'hostname "$0" && exec sh -c "$*"\' "$host" "$@"\n')
+                      f'exec ip netns exec "shoal-{self.tag}-$host" unshare --uts --mount sh -c '
+                      f'\'hostname "$0" && {self._mount()} && exec sh -c "$*"\' "$host" "$@"\n')
         os.chmod(self.agent, 0o755)
+
+    def _mount(self):
+        """What a host mounts, a shell line; $0 is its name."""
+        if not self.own_disk:
+            return "true"
+        for folder in ["disk"] + [f"disk-{name}" for name in self.names]:
+            os.mkdir(os.path.join(self.folder, folder))
+        return f'mount --bind "{self.folder}/disk-$0" "{self.folder}/disk"'
 
     def limit(self, index, rate, queue="50ms"):
         """Limit what a host sends, e.g. rate "1gbit". What would wait longer than `queue` is dropped."""
