@@ -320,10 +320,9 @@ shoal_status shoal_comm_wait_any(shoal_comm *comm, shoal_request *request, int32
                                  const char *what)
 {
     const int32_t n_open = count_open(request, n);
-    return wait_for(comm, (shoal__wait){.request = request,
-                                        .n = n_open > 0 ? n : 0,
-                                        .n_any = n_open,
-                                        .what = what});
+    return wait_for(
+        comm,
+        (shoal__wait){.request = request, .n = n_open > 0 ? n : 0, .n_any = n_open, .what = what});
 }
 
 shoal_status shoal_comm_look(shoal_comm *comm, shoal_request *request, int32_t n)

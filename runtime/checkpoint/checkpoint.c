@@ -354,7 +354,8 @@ shoal_status shoal_checkpoint_check_unchanged(const shoal_checkpoint *c)
         if ((uint64_t)now.st_size != f->n_bytes || shoal__modified_ns(&now) != f->modified_ns)
             return shoal_fail(c->log, SHOAL_BAD_DATA,
                               "%s: has changed since it was opened (now %" PRId64
-                              " bytes, then %" PRIu64 "%s); is something writing to the checkpoint?",
+                              " bytes, then %" PRIu64
+                              "%s); is something writing to the checkpoint?",
                               f->path, (int64_t)now.st_size, f->n_bytes,
                               (uint64_t)now.st_size == f->n_bytes ? ", and another time" : "");
     }

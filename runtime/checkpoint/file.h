@@ -19,8 +19,8 @@ typedef struct shoal__file {
     /* A staged file (staged.h): only its first n_stored bytes are here, at stored_at of fd. */
     bool is_staged;
     uint64_t stored_at, n_stored;
-    char *path;          /* folder and name, for opening and for messages; owned */
-    const char *name;    /* the part of path behind the folder */
+    char *path;       /* folder and name, for opening and for messages; owned */
+    const char *name; /* the part of path behind the folder */
 } shoal__file;
 
 struct stat;

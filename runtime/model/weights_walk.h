@@ -30,8 +30,8 @@ typedef struct shoal_walker {
     shoal_walker_unit unit;
     /* units.h: carve takes memory from the image, and the unit's parts are listed there. */
     bool collects;
-    unsigned char *image; /* NULL while measuring */
-    size_t image_bytes;   /* taken so far */
+    unsigned char *image;   /* NULL while measuring */
+    size_t image_bytes;     /* taken so far */
     uint64_t *memory_class; /* which of totals' packed byte counts the current tensors belong to */
 } shoal_walker;
 
@@ -66,8 +66,8 @@ shoal_status shoal__walk_attention(shoal_walker *w, shoal_attention_weights *a, 
 shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
                                  int32_t moe_layer);
 
-/* The units by themselves: what belongs to no layer, all of a layer but its experts, an expert (own:
- * x gets it; format: of its layer, set at expert 0). */
+/* The units by themselves: what belongs to no layer, all of a layer but its experts, an expert
+ * (own: x gets it; format: of its layer, set at expert 0). */
 shoal_status shoal__walk_model(shoal_walker *w, shoal_weights *weights);
 shoal_status shoal__walk_layer(shoal_walker *w, shoal_weights *weights, int32_t layer);
 shoal_status shoal__walk_expert(shoal_walker *w, shoal_expert *x, shoal_expert_format *format,
