@@ -15,7 +15,8 @@
 
 enum {
     SHOAL__QUADS = SHOAL_GROUP / 4,
-    SHOAL__QUAD_BYTES = 4 * SHOAL_BAND, /* a quad of a whole band */
+    SHOAL__QUAD_BYTES = 4 * SHOAL_BAND,          /* a quad of a whole band */
+    SHOAL__TOGETHER = SHOAL_LANES == 16 ? 4 : 2, /* tokens whose sums are made side by side */
 };
 
 typedef int32_t shoal__ints __attribute__((vector_size(4 * SHOAL_LANES)));
@@ -91,6 +92,18 @@ shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x, const 
     return row;
 }
 
+#endif
+
+/* sum[i] = the dot products with *x[i], i < n <= SHOAL__TOGETHER. */
+#if !defined(SHOAL__HAS_DOTS)
+SHOAL_INLINE void shoal__dots(shoal__ints *sum, const shoal__quads w[SHOAL__QUADS],
+                              const shoal_int8_group *const *x, const int32_t n,
+                              const shoal_format format)
+{
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < n; i++)
+        sum[i] = shoal__dot(w, x[i], format);
+}
 #endif
 
 #endif

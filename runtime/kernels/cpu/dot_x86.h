@@ -76,23 +76,52 @@ SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned cha
 
 #if SHOAL__VNNI
 
-SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, shoal__ints x)
+/* sum + w * (columns 4k .. 4k + 3 of x). gcc 12 does not make the broadcast part of the instruction
+ * by itself, which is a third of all that the decoders see. */
+SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, const shoal_int8_group *x,
+                                       int32_t k)
 {
 #if SHOAL_LANES == 16
-    return (shoal__ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)x);
+    typedef struct quad {
+        int8_t q[4];
+    } quad;
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0"
+            : "+v"(sum)
+            : "v"(w), "m"(*(const quad *)(const void *)(x->q + 4 * k)));
+    return sum;
 #else
-    return (shoal__ints)SHOAL__DPBUSD_256((__m256i)sum, (__m256i)w, (__m256i)x);
+    return (shoal__ints)SHOAL__DPBUSD_256((__m256i)sum, (__m256i)w,
+                                          (__m256i)shoal__splat_quad(x, k));
 #endif
 }
 
-SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x,
-                                    const shoal_format format)
+#define SHOAL__HAS_DOTS
+
+/* An addition waits for the one before it: the chains of all tokens, and two of one alone, run side
+ * by side. */
+SHOAL_INLINE void shoal__dots(shoal__ints *sum, const shoal__quads w[SHOAL__QUADS],
+                              const shoal_int8_group *const *x, const int32_t n,
+                              const shoal_format format)
 {
-    shoal__ints sum = shoal__splat(x->sum) * -shoal__offset(format);
+    const int32_t n_chain = n == 1 ? 2 : 1, run = SHOAL__QUADS / n_chain;
+    shoal__ints chain[2][SHOAL__TOGETHER];
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < n; i++) {
+        chain[0][i] = shoal__splat(x[i]->sum * -shoal__offset(format));
+        chain[1][i] = (shoal__ints){0};
+    }
 #pragma GCC unroll 8
-    for (int32_t k = 0; k < SHOAL__QUADS; k++)
-        sum = shoal__dpbusd(sum, w[k], shoal__splat_quad(x, k));
-    return sum;
+    for (int32_t k = 0; k < run; k++) {
+#pragma GCC unroll 2
+        for (int32_t c = 0; c < n_chain; c++) {
+#pragma GCC unroll 4
+            for (int32_t i = 0; i < n; i++)
+                chain[c][i] = shoal__dpbusd(chain[c][i], w[c * run + k], x[i], c * run + k);
+        }
+    }
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < n; i++)
+        sum[i] = n_chain == 2 ? chain[0][i] + chain[1][i] : chain[0][i];
 }
 
 #else

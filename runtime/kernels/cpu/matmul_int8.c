@@ -4,10 +4,10 @@
 #include "runtime/kernels/cpu/dot.h"
 
 enum {
-    BLOCK = SHOAL_LANES == 16 ? 16 : 4, /* tokens that use an unpacked group */
-    AHEAD = 4096,                       /* bytes: weights are asked for this early, ... */
-    BUSY = SHOAL_LANES == 16 ? 6 : 3,   /* from so many tokens on: below, the CPU's own prefetcher
-                                           keeps up, and requests only take its bandwidth */
+    BLOCK = SHOAL_LANES == 16 ? 8 : 4, /* tokens that use an unpacked group */
+    AHEAD = 4096,                      /* bytes: weights are asked for this early, ... */
+    BUSY = SHOAL_LANES == 16 ? 6 : 3,  /* from so many tokens on: below, the CPU's own prefetcher
+                                          keeps up, and requests only take its bandwidth */
     LINE = 64,
 };
 
@@ -52,11 +52,19 @@ SHOAL_INLINE void block_parts(const block *b, int32_t p0, const shoal_format for
             shoal__unpack(w, at + shoal__group_scale_bytes(format), p0 + p, format);
             shoal__vec scale = shoal__group_scale(at, p0 + p, format);
 #pragma GCC unroll 16
-            for (int32_t t = 0; t < n_token; t++) {
-                shoal__vec part = shoal__ints_to_f32(shoal__dot(w, x[t] + g, format));
-                acc[t][p] = shoal__vec_fma_each(part, scale * x[t][g].scale, acc[t][p]);
+            for (int32_t t0 = 0; t0 < n_token; t0 += SHOAL__TOGETHER) {
+                const int32_t n = n_token - t0 < SHOAL__TOGETHER ? n_token - t0 : SHOAL__TOGETHER;
+                shoal__ints sum[SHOAL__TOGETHER];
+                shoal__dots(sum, w, x + t0, n, format);
+#pragma GCC unroll 16
+                for (int32_t i = 0; i < n; i++)
+                    acc[t0 + i][p] = shoal__vec_fma_each(shoal__ints_to_f32(sum[i]),
+                                                         scale * x[t0 + i]->scale, acc[t0 + i][p]);
             }
         }
+#pragma GCC unroll 16
+        for (int32_t t = 0; t < n_token; t++)
+            x[t]++;
     }
 #pragma GCC unroll 16
     for (int32_t t = 0; t < n_token; t++) {
@@ -84,9 +92,7 @@ SHOAL_INLINE void block_sums(const block *b, const shoal_format format, const in
     }
 #define EACH_4(X, f) X(f, 1) X(f, 2) X(f, 3) X(f, 4)
 #if SHOAL_LANES == 16
-#define EACH_8(X, f)  EACH_4(X, f) X(f, 5) X(f, 6) X(f, 7) X(f, 8)
-#define EACH_12(X, f) EACH_8(X, f) X(f, 9) X(f, 10) X(f, 11) X(f, 12)
-#define EACH(X, f)    EACH_12(X, f) X(f, 13) X(f, 14) X(f, 15) X(f, 16)
+#define EACH(X, f) EACH_4(X, f) X(f, 5) X(f, 6) X(f, 7) X(f, 8)
 #else
 #define EACH(X, f) EACH_4(X, f)
 #endif
