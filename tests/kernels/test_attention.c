@@ -1,5 +1,7 @@
 #include "tests/kernels/variants.h"
 
+enum { MAX_QUERY = 80, WIDTH_OF_INVISIBLE = 24 };
+
 /* One kv head over a cache of rows, and queries that each see [from, to) of its positions. */
 typedef struct problem {
     int32_t n_position, n_query;
@@ -8,8 +10,8 @@ typedef struct problem {
     float scale;
     void *cache;
     float *q; /* [n_query, d_k] */
-    int32_t from[64];
-    int32_t to[64];
+    int32_t from[MAX_QUERY];
+    int32_t to[MAX_QUERY];
 } problem;
 
 static size_t elem_bytes(const problem *p)
@@ -84,8 +86,8 @@ static void attend(const shoal_kernels *k, float *out, const problem *p, int32_t
     int32_t n = i1 - i0;
     float *key = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_k);
     float *value = floats((int64_t)SHOAL_ATTEND_BLOCK * p->d_v);
-    shoal_attend_state state[64];
-    int32_t first[64], last[64];
+    shoal_attend_state state[MAX_QUERY];
+    int32_t first[MAX_QUERY], last[MAX_QUERY];
     memset(out, 0, (size_t)n * (size_t)p->d_v * sizeof(float));
     for (int32_t i = 0; i < n; i++)
         state[i] = (shoal_attend_state){.max = -INFINITY, .denom = 0};
@@ -189,7 +191,7 @@ START_TEST(windows)
     static const int32_t window[] = {1, 5, 16, 63, 64, 65, 100};
     for (size_t i = 0; i < sizeof window / sizeof window[0]; i++) {
         problem p = {.n_position = 200,
-                     .n_query = 20,
+                     .n_query = i % 2 == 0 ? 20 : 70,
                      .d_k = 16,
                      .d_v = 16,
                      .value0 = 16,
@@ -241,40 +243,51 @@ START_TEST(a_masked_block_changes_nothing)
 }
 END_TEST
 
-/* Positions outside a query's range may hold anything. */
+/* Positions outside a query's range may hold anything, for few queries and for many. */
+static void check_invisible(const shoal_kernels *k, const float *want_first, float *out, int32_t n,
+                            bool dirty)
+{
+    source s = {5};
+    enum { D = WIDTH_OF_INVISIBLE };
+    float *k_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
+    float *q = floats((int64_t)n * D);
+    fill(k_tile, SHOAL_ATTEND_BLOCK * D, &s);
+    fill(v_tile, SHOAL_ATTEND_BLOCK * D, &s);
+    fill(q, (int64_t)n * D, &s);
+    shoal_attend_state state[MAX_QUERY];
+    int32_t first[MAX_QUERY] = {0}, last[MAX_QUERY] = {0};
+    for (int32_t i = 0; i < n; i++) {
+        state[i] = (shoal_attend_state){-INFINITY, 0};
+        first[i] = 18;
+        last[i] = 21 + i / 2;
+    }
+    for (int32_t p = 0; dirty && p < SHOAL_ATTEND_BLOCK; p++) {
+        for (int32_t d = 0; d < D && (p < 18 || p >= last[n - 1]); d++) {
+            k_tile[(p / 16 * D + d) * 16 + p % 16] = NAN;
+            v_tile[p * D + d] = NAN;
+        }
+    }
+    const shoal_attend_kv kv = {k_tile, v_tile, SHOAL_KV_F32, D, D, NULL};
+    memset(out, 0, (size_t)n * D * sizeof(float));
+    k->attend_block(out, D, state, q, D, n, first, last, 0.5f, &kv);
+    ASSERT_SAME(k, out, want_first, (int64_t)n * D);
+    ck_assert(!isnan(out[0]) && !isnan(state[n - 1].denom));
+    free(k_tile);
+    free(v_tile);
+    free(q);
+}
+
 START_TEST(invisible_positions_may_be_nan)
 {
     variants v = all_variants();
-    source s = {5};
-    enum { D = 24 };
-    float *k_tile = floats(SHOAL_ATTEND_BLOCK * D);
-    float *v_tile = floats(SHOAL_ATTEND_BLOCK * D);
-    fill(k_tile, SHOAL_ATTEND_BLOCK * D, &s);
-    fill(v_tile, SHOAL_ATTEND_BLOCK * D, &s);
-    const shoal_attend_kv kv = {k_tile, v_tile, SHOAL_KV_F32, D, D, NULL};
-    float q[2 * D], want[2 * D], out[2 * D];
-    fill(q, 2 * D, &s);
-    const int32_t first[] = {18, 18}, last[] = {21, 29};
-    for (int32_t i = 0; i < v.n; i++) {
-        for (int32_t dirty = 0; dirty < 2; dirty++) {
-            if (dirty == 1) {
-                for (int32_t p = 0; p < SHOAL_ATTEND_BLOCK; p++) {
-                    for (int32_t d = 0; d < D && (p < 18 || p >= 29); d++) {
-                        k_tile[(p / 16 * D + d) * 16 + p % 16] = NAN;
-                        v_tile[p * D + d] = NAN;
-                    }
-                }
-            }
-            float *y = i + dirty == 0 ? want : out;
-            shoal_attend_state state[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
-            memset(y, 0, sizeof out);
-            v.kernels[i]->attend_block(y, D, state, q, D, 2, first, last, 0.5f, &kv);
-            ASSERT_SAME(v.kernels[i], y, want, 2 * D);
-            ck_assert(!isnan(y[0]) && !isnan(state[1].denom));
-        }
+    static float want[MAX_QUERY * WIDTH_OF_INVISIBLE], out[MAX_QUERY * WIDTH_OF_INVISIBLE];
+    static const int32_t n_query[] = {2, 24};
+    for (size_t j = 0; j < sizeof n_query / sizeof n_query[0]; j++) {
+        check_invisible(v.kernels[0], want, want, n_query[j], false);
+        for (int32_t i = 0; i < v.n; i++)
+            check_invisible(v.kernels[i], want, out, n_query[j], true);
     }
-    free(k_tile);
-    free(v_tile);
 }
 END_TEST
 
