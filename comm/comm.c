@@ -274,8 +274,10 @@ static shoal_status advance(shoal_comm *comm, shoal__wait *wait)
     for (; wait->first < wait->n; wait->first++) {
         shoal_request *request = &wait->request[wait->first];
         SHOAL_TRY(shoal__request_test(comm, request));
-        if (!request->done)
+        if (!request->done) {
+            wait->last_peer = request->peer;
             break;
+        }
     }
     return SHOAL_OK;
 }
@@ -304,8 +306,13 @@ static shoal_status wait_for(shoal_comm *comm, shoal__wait wait)
     shoal_status status = advance(comm, &wait);
     if (status == SHOAL_OK && wait.first < wait.n) {
         wait.start_us = comm->now_us = shoal_comm_now_us(comm);
+        const int64_t span = shoal_timeline_begin(comm->timeline, SHOAL_SPAN_WAIT, wait.start_us);
         status = wait_long(comm, &wait);
-        comm->count.wait_us += shoal_comm_now_us(comm) - wait.start_us;
+        const int64_t now_us = shoal_comm_now_us(comm);
+        comm->count.wait_us += now_us - wait.start_us;
+        shoal_timeline_end(
+            comm->timeline, span,
+            &(shoal_span){.end_us = now_us, .kind = SHOAL_SPAN_WAIT, .n = wait.last_peer});
     }
     comm->wait = NULL;
     return status;
@@ -332,6 +339,11 @@ shoal_status shoal_comm_look(shoal_comm *comm, shoal_request *request, int32_t n
         if (!request[i].done)
             SHOAL_TRY(shoal__request_test(comm, &request[i]));
     return SHOAL_OK;
+}
+
+void shoal_comm_trace(shoal_comm *comm, shoal_timeline *timeline)
+{
+    comm->timeline = timeline;
 }
 
 shoal_status shoal_comm_poll(shoal_comm *comm)

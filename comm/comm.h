@@ -13,7 +13,7 @@
 #define SHOAL_COMM_COMM_H
 
 #include "comm/transport.h"
-#include "runtime/base/log.h"
+#include "runtime/base/timeline.h"
 
 #include <signal.h>
 
@@ -121,6 +121,10 @@ shoal_status shoal_comm_wait_any(shoal_comm *comm, shoal_request *request, int32
 
 /* Look which of n requests are done, and poll (below). Never blocks. */
 shoal_status shoal_comm_look(shoal_comm *comm, shoal_request *request, int32_t n);
+
+/* From now on record every wait in `timeline`, which outlives comm or its being called with NULL.
+ */
+void shoal_comm_trace(shoal_comm *comm, shoal_timeline *timeline);
 
 /* Let messages move and sign of life go out; returns what has become known meanwhile (OK,
  * PEER_LOST, ...). Cheap; called between compute tiles and while loading. Never blocks. */

@@ -46,8 +46,9 @@ typedef struct shoal__peer {
 typedef struct shoal__wait {
     shoal_request *request; /* [n] */
     int32_t n;
-    int32_t first; /* requests before it are done */
-    int32_t n_any; /* > 0: of this many that were open, one more that is done is enough */
+    int32_t first;     /* requests before it are done */
+    int32_t n_any;     /* > 0: of this many that were open, one more that is done is enough */
+    int32_t last_peer; /* of the request that was found open last */
     const char *what;
     int64_t start_us;
 } shoal__wait;
@@ -65,6 +66,7 @@ struct shoal_comm {
     bool host_known;
     char (*host)[SHOAL__HOST_BYTES]; /* [n_rank] */
     shoal_comm_counters count;
+    shoal_timeline *timeline; /* NULL: waits are not recorded */
 
     /* split.c: messages over part_bytes, and those that must keep their order behind one. */
     size_t part_bytes;

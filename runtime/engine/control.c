@@ -130,7 +130,8 @@ static size_t row_bytes(const shoal_limits *limits)
            n_choice * (sizeof(int32_t) + sizeof(float));
 }
 
-static size_t chunk_bytes(const shoal_limits *limits, const shoal_control_chunk *chunk)
+/* What a chunk gives by its flags. */
+static size_t wanted_bytes(const shoal_limits *limits, const shoal_control_chunk *chunk)
 {
     if ((chunk->flags & SHOAL_CONTROL_SAMPLE) != 0)
         return pad8(((size_t)shoal__chunk_n_sample(chunk) + (size_t)chunk->n_draft) *
@@ -140,6 +141,18 @@ static size_t chunk_bytes(const shoal_limits *limits, const shoal_control_chunk 
     if ((chunk->flags & SHOAL_CONTROL_ROWS) != 0)
         return pad8((size_t)chunk->n_row * row_bytes(limits));
     return 0;
+}
+
+static size_t route_bytes(const shoal_limits *limits, size_t n_row)
+{
+    if (!limits->want_routes)
+        return 0;
+    return pad8(n_row * (size_t)limits->n_moe_layer * (size_t)limits->top_k * sizeof(uint16_t));
+}
+
+static size_t chunk_bytes(const shoal_limits *limits, const shoal_control_chunk *chunk)
+{
+    return wanted_bytes(limits, chunk) + route_bytes(limits, (size_t)chunk->n_row);
 }
 
 size_t shoal__result_bytes(const shoal_limits *limits, const shoal_control *control, int32_t rank)
@@ -161,8 +174,13 @@ size_t shoal__result_bytes_max(const shoal_limits *limits, int32_t rank)
         per_row = row_bytes(limits);
     /* Per slot: tokens and guesses, or the padding of a chunk of rows. */
     const size_t n_sample = 1 + 2 * (size_t)limits->n_draft;
+    /* Routes: of each chunk at most 7 bytes are padding. */
+    const size_t n_route_bytes =
+        limits->want_routes
+            ? route_bytes(limits, (size_t)limits->n_token_max) + (size_t)n_slot * sizeof(uint64_t)
+            : 0;
     return sizeof(result_header) + (size_t)n_slot * pad8(n_sample * sizeof(int32_t)) +
-           (size_t)limits->score_rows * per_row;
+           (size_t)limits->score_rows * per_row + n_route_bytes;
 }
 
 /* Results of a chunk that begin at `at`. */
@@ -184,6 +202,8 @@ static shoal_chunk_result place_chunk(unsigned char *at, const shoal_limits *lim
         place.expert = (int32_t *)(place.hidden + n_row * (size_t)limits->n_embd);
         place.weight = (float *)(place.expert + n_choice);
     }
+    if (limits->want_routes)
+        place.route = (uint16_t *)(at + wanted_bytes(limits, chunk));
     return place;
 }
 
@@ -226,12 +246,23 @@ static bool tokens_valid(const int32_t *token, int32_t n, int32_t n_least, int32
     return n_token >= n_least;
 }
 
-static bool result_valid(const shoal_chunk_result *place, const shoal_control_chunk *chunk,
-                         int32_t n_vocab)
+static bool routes_valid(const uint16_t *route, int32_t n_row, const shoal_limits *limits)
 {
+    const size_t n = (size_t)n_row * (size_t)limits->n_moe_layer * (size_t)limits->top_k;
+    for (size_t i = 0; i < n; i++)
+        if (route[i] >= limits->n_expert)
+            return false;
+    return true;
+}
+
+static bool result_valid(const shoal_chunk_result *place, const shoal_control_chunk *chunk,
+                         const shoal_limits *limits)
+{
+    const int32_t n_vocab = limits->n_vocab;
     return (place->token == NULL ||
             tokens_valid(place->token, shoal__chunk_n_sample(chunk), 1, n_vocab)) &&
-           (place->draft == NULL || tokens_valid(place->draft, chunk->n_draft, 0, n_vocab));
+           (place->draft == NULL || tokens_valid(place->draft, chunk->n_draft, 0, n_vocab)) &&
+           (place->route == NULL || routes_valid(place->route, chunk->n_row, limits));
 }
 
 shoal_status shoal__result_check(const unsigned char *message, const shoal_chunk_result *place,
@@ -245,13 +276,13 @@ shoal_status shoal__result_check(const unsigned char *message, const shoal_chunk
         found.magic == wanted.magic && found.n_chunk == wanted.n_chunk && found.step == wanted.step;
     for (int32_t i = 0; i < control->n_chunk && right; i++)
         if (control->chunk[i].owner == rank)
-            right = result_valid(&place[i], &control->chunk[i], limits->n_vocab);
+            right = result_valid(&place[i], &control->chunk[i], limits);
     if (right)
         return SHOAL_OK;
     return shoal_fail(
         log, SHOAL_FAILED,
         "results of rank %d in step %lld are malformed (header of step %lld, %u "
-        "chunks, wanted %u; or a token beyond the vocabulary); all ranks must run the "
+        "chunks, wanted %u; or a token or an expert that there is not); all ranks must run the "
         "same build with the same options",
         rank, (long long)control->step, (long long)found.step, found.n_chunk, wanted.n_chunk);
 }

@@ -10,6 +10,7 @@
  *         ROWS     f32 logits [n_row, n_vocab], f32 hidden [n_row, n_embd],
  *                  i32 expert [n_moe_layer, n_row, top_k], f32 weight [n_moe_layer, n_row, top_k]
  *         neither  nothing
+ *         and with want_routes behind it, padded again: u16 expert [n_row, n_moe_layer, top_k]
  * An owner whose chunks all give nothing sends no message. Layering: engine. */
 #ifndef SHOAL_ENGINE_CONTROL_H
 #define SHOAL_ENGINE_CONTROL_H

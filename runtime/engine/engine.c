@@ -19,6 +19,10 @@ struct shoal_engine {
     double *weight;  /* [n_rank] */
     shoal_engine_counters count;
     int64_t next_step;
+    shoal_engine_routes_fn *on_routes;
+    void *routes_arg;
+    shoal_timeline *timeline; /* or NULL */
+    int64_t span;             /* of the step */
 
     shoal_arena arena; /* all below */
     shoal_control control;
@@ -72,6 +76,8 @@ static shoal_status measure(shoal_engine *e, const shoal_engine_config *config,
     e->spec = spec;
     e->compute = config->compute;
     e->drafts = config->drafts;
+    e->on_routes = config->on_routes;
+    e->routes_arg = config->routes_arg;
     if (e->compute.kernels == NULL)
         SHOAL_TRY(shoal_kernels_select(&e->compute.kernels, "auto", e->log));
     e->n_slot = calloc((size_t)n_rank, sizeof *e->n_slot);
@@ -208,25 +214,44 @@ const shoal_engine_counters *shoal_engine_count(const shoal_engine *engine)
     return &engine->count;
 }
 
+void shoal_engine_trace(shoal_engine *engine, shoal_timeline *timeline)
+{
+    engine->timeline = engine->part.timeline = timeline;
+    shoal_model_trace(engine->model, timeline);
+    shoal_comm_trace(engine->comm, timeline);
+}
+
 /* Where the clocks stood when a step began on this rank. */
 typedef struct step_start {
     int64_t now_us, wait_us, sample_us;
+    int64_t n_row;
+    uint64_t sent_bytes;
     shoal_phase_times model;
 } step_start;
 
-static step_start begin_step(const shoal_engine *e)
+static step_start clocks(const shoal_engine *e)
 {
+    const shoal_comm_counters *count = shoal_comm_count(e->comm);
     return (step_start){.now_us = shoal_comm_now_us(e->comm),
-                        .wait_us = shoal_comm_count(e->comm)->wait_us,
+                        .wait_us = count->wait_us,
                         .sample_us = e->part.sample_us,
+                        .n_row = e->count.n_prompt_row + e->count.n_decode_row,
+                        .sent_bytes = count->sent_bytes,
                         .model = *shoal_model_times(e->model)};
+}
+
+static step_start begin_step(shoal_engine *e)
+{
+    const step_start start = clocks(e);
+    e->span = shoal_timeline_begin(e->timeline, SHOAL_SPAN_STEP, start.now_us);
+    return start;
 }
 
 /* The model knows its own phases and waits; the engine adds sampling, its waits for results, and as
  * `other` what is left: control messages and scheduling. */
 static void end_step(shoal_engine *e, const step_start *start)
 {
-    const step_start end = begin_step(e);
+    const step_start end = clocks(e);
     shoal_phase_times t = end.model;
     shoal_phase_times_add(&t, &start->model, -1);
     const int64_t step_us = end.now_us - start->now_us;
@@ -235,6 +260,14 @@ static void end_step(shoal_engine *e, const step_start *start)
     t.other_us += step_us - shoal_phase_times_total(&t);
     shoal_phase_times_add(&e->count.times, &t, 1);
     e->count.step_us += step_us;
+    if (e->control.n_chunk == 0)
+        shoal_timeline_drop(e->timeline, e->span); /* nothing ran */
+    else
+        shoal_timeline_end(e->timeline, e->span,
+                           &(shoal_span){.end_us = end.now_us,
+                                         .kind = SHOAL_SPAN_STEP,
+                                         .n = (int32_t)(end.n_row - start->n_row),
+                                         .sent_bytes = end.sent_bytes - start->sent_bytes});
 }
 
 /* This rank's part of the step, results into its own result message. */
@@ -297,6 +330,25 @@ static shoal_status read_results(shoal_engine *e)
     return SHOAL_OK;
 }
 
+static void give_routes(const shoal_engine *e)
+{
+    for (int32_t i = 0; i < e->control.n_chunk; i++) {
+        const shoal_control_chunk *chunk = &e->control.chunk[i];
+        const shoal_engine_routes routes = {
+            .step = e->control.step,
+            .sequence = e->scheduler.of_chunk[i]->id,
+            .owner = chunk->owner,
+            .position0 = chunk->position0,
+            .n_row = chunk->n_row,
+            .decode = (chunk->flags & SHOAL_CONTROL_DECODE) != 0,
+            .last = (chunk->flags & (SHOAL_CONTROL_DECODE | SHOAL_CONTROL_SAMPLE)) ==
+                    SHOAL_CONTROL_SAMPLE,
+            .expert = e->place[i].route,
+        };
+        e->on_routes(e->routes_arg, &routes);
+    }
+}
+
 shoal_status shoal_engine_step(shoal_engine *engine)
 {
     shoal_engine *e = engine;
@@ -313,6 +365,8 @@ shoal_status shoal_engine_step(shoal_engine *engine)
         SHOAL_TRY(run_part(e));
         SHOAL_TRY(shoal_comm_wait(e->comm, e->request, 2 * e->n_rank, "results"));
         SHOAL_TRY(read_results(e));
+        if (e->limits.want_routes && e->on_routes != NULL)
+            give_routes(e);
     }
     shoal__scheduler_complete(&e->scheduler, &e->control, e->place, shoal_clock_us());
     const shoal_engine_counters *text = &e->scheduler.count;
@@ -347,8 +401,11 @@ static shoal_status serve_step(shoal_engine *e, bool *stop)
     const step_start start = begin_step(e);
     SHOAL_TRY(shoal_control_unpack(&e->control, &e->codec, e->message, request->n_bytes, e->log));
     *stop = e->control.stop;
-    if (e->control.stop) /* a place of its own: behind the last step, before the reports */
+    if (e->control.stop) {
+        shoal_timeline_drop(e->timeline, e->span);
+        /* A place of its own: behind the last step, before the reports. */
         return shoal_comm_at(e->comm, e->control.step, -1);
+    }
     SHOAL_TRY(shoal__control_check(&e->control, &e->limits, e->rank, e->log));
     SHOAL_TRY(shoal_comm_at(e->comm, e->control.step, -1));
     SHOAL_TRY(run_part(e));

@@ -96,6 +96,17 @@ typedef struct shoal_event {
 /* Most n_sequence and most prefill_chunk. */
 #define SHOAL_ENGINE_ROWS_MAX (1 << 20)
 
+/* What the router chose for the rows of a chunk, on rank 0. */
+typedef struct shoal_engine_routes {
+    int64_t step, sequence;
+    int32_t owner; /* rank */
+    int32_t position0, n_row;
+    bool decode; /* the first row is a generated token, the others guesses; else rows of a prompt */
+    bool last; /* they end the prompt of a sequence that generates */
+    const uint16_t *expert; /* [n_row, n_moe_layer, top_k] in the order chosen */
+} shoal_engine_routes;
+typedef void shoal_engine_routes_fn(void *arg, const shoal_engine_routes *routes);
+
 typedef struct shoal_engine_config {
     /* For sampling and scores, normally the model's. Zeroed: kernels "auto", which give the same
      * bits as any others, on one thread. The pool outlives the engine. */
@@ -107,6 +118,12 @@ typedef struct shoal_engine_config {
     shoal_drafts drafts; /* equal on all ranks */
     bool want_scores;    /* SCORES requests will come (sizes logits memory of the owners) */
     bool want_rows;      /* ROWS requests will come, and SCORES may (sizes buffers on rank 0 too) */
+    /* The owners send the router's choice for all rows of the model's own layers (not the MTP
+     * layer's) to rank 0, which gives each chunk to on_routes when the step is computed. n_expert
+     * is then at most 65536. */
+    bool want_routes;
+    shoal_engine_routes_fn *on_routes; /* on rank 0; elsewhere not called */
+    void *routes_arg;
 } shoal_engine_config;
 
 typedef struct shoal_engine shoal_engine;
@@ -154,6 +171,10 @@ bool shoal_engine_poll(shoal_engine *engine, shoal_event *event);
 /* Rank 0: tell all others to leave serve. Others: run steps until told to stop. */
 shoal_status shoal_engine_stop(shoal_engine *engine);
 shoal_status shoal_engine_serve(shoal_engine *engine);
+
+/* From now on record every step, its phases and its waits in `timeline` (runtime/base/timeline.h;
+ * kinds: also shoal_model_trace), which outlives the engine. NULL: no more. */
+void shoal_engine_trace(shoal_engine *engine, shoal_timeline *timeline);
 
 /* Totals since open on this rank (rows = prompt rows and decode rows computed here; guesses are
  * decode rows, whether they were right or not). */

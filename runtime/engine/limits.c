@@ -108,6 +108,7 @@ void shoal__limits_init(shoal_limits *limits, int32_t *n_slot, const shoal_engin
         .prefill_chunk = config->prefill_chunk,
         .score_rows = score_rows(config),
         .want_rows = config->want_rows,
+        .want_routes = config->want_routes && spec->n_moe_layer > 0,
         .mtp = config->drafts.kind == SHOAL_DRAFT_MTP,
         .n_draft = config->drafts.n_token,
         .n_token_max = shoal_engine_token_max(config),
@@ -116,6 +117,7 @@ void shoal__limits_init(shoal_limits *limits, int32_t *n_slot, const shoal_engin
         .n_vocab = spec->n_vocab,
         .n_embd = spec->n_embd,
         .n_moe_layer = spec->n_moe_layer,
+        .n_expert = spec->router.n_expert,
         .top_k = spec->router.top_k,
     };
     for (int32_t r = 0; r < limits->n_rank; r++) {

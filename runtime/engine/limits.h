@@ -12,12 +12,13 @@ typedef struct shoal_limits {
     int32_t prefill_chunk; /* per rank */
     int32_t score_rows;    /* of SCORES and ROWS chunks, per rank; 0: neither is allowed */
     bool want_rows;
+    bool want_routes;    /* results hold the router's choice for every row */
     bool mtp;            /* guesses are made by the MTP layer */
     int32_t n_draft;     /* guesses per sequence and step */
     int32_t n_token_max; /* rows of a rank */
     int32_t n_logit_max; /* rows with logits of a rank */
     int32_t n_context;
-    int32_t n_vocab, n_embd, n_moe_layer, top_k;
+    int32_t n_vocab, n_embd, n_moe_layer, n_expert, top_k;
 } shoal_limits;
 
 /* Errors: USAGE (a number of the config that makes no sense, or more than memory can hold). */

@@ -21,7 +21,7 @@ void shoal__rank_step_carve(shoal_rank_step *s, shoal_arena *arena, const shoal_
             SHOAL_TAKE(arena, (size_t)limits->n_token_max * (size_t)limits->n_embd, float);
         s->guess = SHOAL_TAKE(arena, limits->n_slot[rank], shoal_guess_row);
     }
-    if (limits->want_rows) {
+    if (limits->want_rows || limits->want_routes) {
         const size_t n_choice =
             (size_t)limits->n_moe_layer * (size_t)limits->n_token_max * (size_t)limits->top_k;
         s->capture.expert = SHOAL_TAKE(arena, n_choice, int32_t);
@@ -95,7 +95,7 @@ static void read_control(shoal_rank_step *s, const shoal_control *control,
 {
     s->n_token = s->n_chunk = s->n_logit = s->n_job = 0;
     s->n_row_all = 0;
-    s->capturing = false;
+    s->capturing = s->limits->want_routes;
     memset(s->is_source, 0, (size_t)s->limits->n_rank * sizeof(bool));
     for (int32_t i = 0; i < control->n_chunk; i++) {
         const shoal_control_chunk *chunk = &control->chunk[i];
@@ -138,11 +138,17 @@ static void finish_job(void *arg, int32_t tile, int32_t worker)
 void shoal__rank_step_finish(shoal_rank_step *s)
 {
     const int64_t start_us = shoal_clock_us();
+    const int64_t span = shoal_timeline_begin(s->timeline, SHOAL_SPAN_OPEN, start_us);
     if (s->compute.pool != NULL)
         shoal_pool_run(s->compute.pool, finish_job, s, s->n_job);
     for (int32_t i = 0; i < s->n_job && s->compute.pool == NULL; i++)
         finish_job(s, i, 0);
-    s->sample_us += shoal_clock_us() - start_us;
+    const int64_t end_us = shoal_clock_us();
+    s->sample_us += end_us - start_us;
+    shoal_timeline_end(s->timeline, span,
+                       &(shoal_span){.end_us = end_us,
+                                     .kind = SHOAL_SPAN_PHASE + SHOAL_PHASE_NUMBER(sample),
+                                     .n = s->n_job});
 }
 
 /* From [n_moe_layer, n_token, top_k] of the step to [n_moe_layer, n_row, top_k] of the chunk. */
@@ -156,6 +162,19 @@ static void copy_routing(const shoal_rank_step *s, const shoal_chunk *chunk,
         const size_t to = (size_t)layer * n_choice;
         memcpy(place->expert + to, s->capture.expert + from, n_choice * sizeof(int32_t));
         memcpy(place->weight + to, s->capture.weight + from, n_choice * sizeof(float));
+    }
+}
+
+/* The choices again, row by row. */
+static void copy_routes(const shoal_rank_step *s, const shoal_chunk *chunk, uint16_t *route)
+{
+    const size_t top_k = (size_t)s->limits->top_k, n_layer = (size_t)s->limits->n_moe_layer;
+    for (size_t layer = 0; layer < n_layer; layer++) {
+        const int32_t *from =
+            s->capture.expert + (layer * (size_t)s->n_token + (size_t)chunk->row0) * top_k;
+        for (size_t row = 0; row < (size_t)chunk->n_row; row++)
+            for (size_t j = 0; j < top_k; j++)
+                route[(row * n_layer + layer) * top_k + j] = (uint16_t)from[row * top_k + j];
     }
 }
 
@@ -184,6 +203,8 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
             continue;
         if (place[i].expert != NULL)
             copy_routing(s, &s->chunk[mine], &place[i]);
+        if (place[i].route != NULL)
+            copy_routes(s, &s->chunk[mine], place[i].route);
         mine++;
     }
     return shoal__rank_step_draft(s, model, control, place);

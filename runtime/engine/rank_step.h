@@ -44,7 +44,8 @@ typedef struct shoal_rank_step {
     bool capturing;              /* in this step */
     shoal_sampler *sampler;      /* [threads of the pool] */
     shoal_forward_output out;
-    int64_t sample_us; /* in shoal__rank_step_finish, summed */
+    int64_t sample_us;        /* in shoal__rank_step_finish, summed */
+    shoal_timeline *timeline; /* or NULL */
 } shoal_rank_step;
 
 /* Measure or carve. */

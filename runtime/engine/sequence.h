@@ -16,6 +16,7 @@ typedef struct shoal_chunk_result {
     float *logits, *hidden;
     int32_t *expert;
     float *weight;
+    uint16_t *route; /* [n_row, n_moe_layer, top_k], with want_routes */
 } shoal_chunk_result;
 
 typedef struct shoal_sequence {

@@ -109,6 +109,7 @@ shoal_status shoal__layer_begin(shoal_model *model, const shoal_forward_input *i
 {
     SHOAL_TRY(shoal_comm_at(model->comm, in->step, layer));
     shoal__lap(model, &model->times.other_us);
+    shoal__lap_at(model, layer, in->n_token);
     shoal__count_layer(model, in, layer);
     if (in->n_token > 0)
         shoal__attention(model, in, layer);
@@ -164,18 +165,33 @@ static shoal_status layers(shoal_model *model, const shoal_forward_input *in)
     return SHOAL_OK;
 }
 
+static void begin_pass(shoal_model *model, const shoal_forward_input *in)
+{
+    if (model->timeline != NULL)
+        model->timeline->step = in->step;
+    shoal__lap_at(model, -1, in->n_token);
+    shoal__lap_begin(model);
+}
+
+static shoal_status end_pass(shoal_forward_output *out, shoal_model *model,
+                             const shoal_forward_input *in, const float *norm)
+{
+    shoal__lap_at(model, -1, in->n_logit);
+    head(out, model, in, norm);
+    shoal__lap(model, &model->times.logits_us);
+    shoal__lap_end(model);
+    return model->poll_status;
+}
+
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
                            const shoal_forward_input *in)
 {
-    shoal__lap_begin(model);
+    begin_pass(model, in);
     model->row0 = 0;
     model->n_row_step = in->n_token;
     embed(model, in, model->step.x, model->spec->n_embd);
     SHOAL_TRY(layers(model, in));
-
-    head(out, model, in, model->weights.final_norm);
-    shoal__lap(model, &model->times.logits_us);
-    return model->poll_status;
+    return end_pass(out, model, in, model->weights.final_norm);
 }
 
 shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
@@ -185,7 +201,7 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     const shoal_mtp_weights *w = &model->weights.mtp;
     shoal_step *step = &model->step;
     const int64_t n_embd = s->n_embd;
-    shoal__lap_begin(model);
+    begin_pass(model, in);
     if (in->n_token > 0) { /* x = W [ norm(embedding of the next token) ; norm(hidden) ] */
         embed(model, in, step->mtp_pair, 2 * n_embd);
         shoal_op_rms_norm(&model->compute, step->mtp_pair, 2 * n_embd, step->mtp_pair, 2 * n_embd,
@@ -200,8 +216,5 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
 
     SHOAL_TRY(decoder_layer(model, in, s->n_layer, s->n_moe_layer));
     SHOAL_TRY(shoal_exchange_drain(&model->exchange[0], model->comm));
-
-    head(out, model, in, w->head_norm);
-    shoal__lap(model, &model->times.logits_us);
-    return model->poll_status;
+    return end_pass(out, model, in, w->head_norm);
 }

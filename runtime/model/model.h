@@ -76,6 +76,12 @@ const shoal_wire *shoal_model_wire(const shoal_model *model);
 const shoal_phase_times *shoal_model_times(const shoal_model *model);
 const shoal_work_counters *shoal_model_work(const shoal_model *model);
 
+/* From now on record every phase of every pass in `timeline`, which outlives the model: kind
+ * SHOAL_SPAN_PHASE + number in SHOAL_PHASE_MAP; n: rows of the phase, which are received rows for
+ * dispatch, (row, expert) pairs for experts and what it sends home of them, else own rows. A
+ * phase's time is its span without the waits in it. NULL: no more. */
+void shoal_model_trace(shoal_model *model, shoal_timeline *timeline);
+
 /* From now on note the slots that this rank computes in each exchange, in order, in n_slot [n_max]
  * of the caller; NULL, 0: no more. All ranks run the same exchanges, so entry i is the same one on
  * every rank. shoal_model_n_logged: exchanges since, of which the first n_max are noted. */

@@ -7,9 +7,12 @@
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
 
-/* A moment: the clock, and how long comm had waited by then. */
+/* A moment: the clock, and how long comm had waited by then; where a timeline is kept, also what it
+ * had sent, and the span that begins there. */
 typedef struct shoal_lap {
     int64_t now_us, wait_us;
+    uint64_t sent_bytes;
+    int64_t span;
 } shoal_lap;
 
 /* What a pass through some matrices costs: bytes at once, multiply-adds for each row. */
@@ -51,7 +54,9 @@ struct shoal_model {
         poll_status; /* what comm found between compute tiles; looked at after each layer */
     shoal_memory_table memory;
     shoal_phase_times times;
-    shoal_lap lap; /* when the phase now running began */
+    shoal_lap lap;            /* when the phase now running began */
+    shoal_timeline *timeline; /* or NULL: see shoal_model_trace */
+    int32_t n_row_phase;      /* rows of the phase now running, for the timeline */
     shoal_work_counters work;
     shoal_weight_work *layer_work; /* [n_layer] without experts; zeros on an expert-only rank */
     shoal_weight_work head_work;
@@ -62,9 +67,17 @@ struct shoal_model {
 };
 
 /* Phases are laps of one clock: begin at the start of a pass, then after each piece of work its lap
- * adds what has passed to a phase of model->times, and what was waited to wait_us. */
+ * adds what has passed to a phase of model->times, and what was waited to wait_us. With a timeline
+ * each lap is a span, in which the waits lie. */
 void shoal__lap_begin(shoal_model *model);
 void shoal__lap(shoal_model *model, int64_t *phase_us);
+/* The end of a pass: no phase runs. */
+void shoal__lap_end(shoal_model *model);
+
+/* For the timeline: the layer (-1: none) that the next laps belong to, and their rows. */
+void shoal__lap_at(shoal_model *model, int32_t layer, int32_t n_row);
+/* The part of a cut step that they belong to, counted from 1; 0: the whole step. */
+void shoal__lap_part(shoal_model *model, int32_t part);
 
 /* model->work: the tables behind it, once weights are carved; then what a pass goes through.
  * Experts: once per exchange, also where it has no slot here. */
@@ -100,7 +113,7 @@ shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_
 shoal_status shoal__moe_work(shoal_model *model, shoal_exchange *x, int64_t step, int32_t layer,
                              int32_t moe_layer);
 shoal_status shoal__moe_collect(shoal_model *model, shoal_exchange *x,
-                                const shoal_forward_input *in);
+                                const shoal_forward_input *in, int32_t layer);
 
 /* Attention of a decoder layer, with what is asked to be kept; and the same for its end. */
 shoal_status shoal__layer_begin(shoal_model *model, const shoal_forward_input *in, int32_t layer);

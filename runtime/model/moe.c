@@ -219,7 +219,9 @@ shoal_status shoal__moe_work(shoal_model *model, shoal_exchange *x, int64_t step
 {
     shoal_phase_times *times = &model->times;
     SHOAL_TRY(shoal_dispatch_end(x, model->comm, step, layer));
+    shoal__lap_at(model, layer, x->recv.n_row);
     shoal__lap(model, &times->dispatch_us);
+    shoal__lap_at(model, layer, x->recv.n_slot);
     const shoal_expert_slots slots = {.rows = {.f32 = x->recv.row, .int8 = x->recv.row_int8},
                                       .slot_row = x->recv.slot_row,
                                       .slot_expert = x->recv.slot_expert,
@@ -235,10 +237,11 @@ shoal_status shoal__moe_work(shoal_model *model, shoal_exchange *x, int64_t step
 }
 
 shoal_status shoal__moe_collect(shoal_model *model, shoal_exchange *x,
-                                const shoal_forward_input *in)
+                                const shoal_forward_input *in, int32_t layer)
 {
     shoal_step *step = &model->step;
     int32_t n = in->n_token;
+    shoal__lap_at(model, layer, n);
     SHOAL_TRY(shoal_combine_end(step->acc, x, model->comm));
     if (n > 0)
         add_residual(model, model->spec->n_ff_shared > 0 ? step->shared : NULL, n);
@@ -252,5 +255,5 @@ shoal_status shoal__moe(shoal_model *model, const shoal_forward_input *in, int32
     shoal_exchange *x = &model->exchange[0];
     SHOAL_TRY(shoal__moe_send(model, x, in, layer, moe_layer));
     SHOAL_TRY(shoal__moe_work(model, x, in->step, layer, moe_layer));
-    return shoal__moe_collect(model, x, in);
+    return shoal__moe_collect(model, x, in, layer);
 }

@@ -73,6 +73,7 @@ static void show(const shoal__parts *parts, const shoal__part *part)
     size_t top_k = (size_t)s->router.top_k, n_angle = (size_t)s->attention.rope.n_rot / 2;
     *step = parts->whole;
     parts->model->row0 = part->row0;
+    shoal__lap_part(parts->model, (int32_t)(part - parts->part) + 1);
     if (part->in.n_token == 0)
         return;
     step->row += row0;
@@ -112,7 +113,7 @@ static shoal_status collect(const shoal__parts *parts, shoal__part *part)
         return SHOAL_OK;
     part->away_layer = -1;
     SHOAL_TRY(shoal_comm_at(model->comm, part->in.step, layer));
-    SHOAL_TRY(shoal__moe_collect(model, part->x, &part->in));
+    SHOAL_TRY(shoal__moe_collect(model, part->x, &part->in, layer));
     shoal__layer_end(model, &part->in, layer);
     return SHOAL_OK;
 }
@@ -144,5 +145,6 @@ shoal_status shoal__parts_join(shoal__parts *parts)
     }
     parts->model->step = parts->whole;
     parts->model->row0 = 0;
+    shoal__lap_part(parts->model, 0);
     return SHOAL_OK;
 }

@@ -23,19 +23,72 @@ int64_t shoal_phase_times_total(const shoal_phase_times *times)
     return total_us;
 }
 
+static shoal_lap moment(const shoal_model *model)
+{
+    const shoal_comm_counters *count = shoal_comm_count(model->comm);
+    return (shoal_lap){.now_us = shoal_comm_now_us(model->comm),
+                       .wait_us = count->wait_us,
+                       .sent_bytes = count->sent_bytes,
+                       .span = -1};
+}
+
 void shoal__lap_begin(shoal_model *model)
 {
-    model->lap =
-        (shoal_lap){shoal_comm_now_us(model->comm), shoal_comm_count(model->comm)->wait_us};
+    model->lap = moment(model);
+    if (model->timeline != NULL)
+        model->lap.span = shoal_timeline_begin(model->timeline, SHOAL_SPAN_OPEN, model->lap.now_us);
+}
+
+/* The lap from `from` to now as a span, and the next one begins. */
+static void record(shoal_model *model, const shoal_lap *from, size_t phase)
+{
+    shoal_lap *now = &model->lap;
+    const shoal_span span = {.end_us = now->now_us,
+                             .kind = (uint8_t)(SHOAL_SPAN_PHASE + phase),
+                             .n = model->n_row_phase,
+                             .sent_bytes = now->sent_bytes - from->sent_bytes};
+    if (now->now_us == from->now_us && (span.n == 0 || phase == SHOAL_PHASE_NUMBER(other)))
+        shoal_timeline_drop(model->timeline, from->span);
+    else
+        shoal_timeline_end(model->timeline, from->span, &span);
+    now->span = shoal_timeline_begin(model->timeline, SHOAL_SPAN_OPEN, now->now_us);
 }
 
 void shoal__lap(shoal_model *model, int64_t *phase_us)
 {
-    const shoal_lap before = model->lap;
-    shoal__lap_begin(model);
-    const int64_t waited_us = model->lap.wait_us - before.wait_us;
-    *phase_us += model->lap.now_us - before.now_us - waited_us;
+    const shoal_lap from = model->lap;
+    model->lap = moment(model);
+    const int64_t waited_us = model->lap.wait_us - from.wait_us;
+    *phase_us += model->lap.now_us - from.now_us - waited_us;
     model->times.wait_us += waited_us;
+    if (model->timeline != NULL) {
+        const size_t at = (size_t)((const char *)phase_us - (const char *)&model->times);
+        record(model, &from, at / sizeof(int64_t));
+    }
+}
+
+void shoal__lap_end(shoal_model *model)
+{
+    shoal_timeline_drop(model->timeline, model->lap.span);
+    shoal__lap_at(model, -1, 0);
+}
+
+void shoal__lap_at(shoal_model *model, int32_t layer, int32_t n_row)
+{
+    model->n_row_phase = n_row;
+    if (model->timeline != NULL)
+        model->timeline->layer = layer;
+}
+
+void shoal__lap_part(shoal_model *model, int32_t part)
+{
+    if (model->timeline != NULL)
+        model->timeline->part = part;
+}
+
+void shoal_model_trace(shoal_model *model, shoal_timeline *timeline)
+{
+    model->timeline = timeline;
 }
 
 static void add_matrix(shoal_weight_work *work, const shoal_matrix *w)

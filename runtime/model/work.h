@@ -5,6 +5,7 @@
 
 #include "runtime/base/status.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* X(name): the phases of a step in the order of the line. What a phase waits for messages is not
@@ -21,6 +22,9 @@
     X(sample)                                                                                      \
     X(other)                                                                                       \
     X(wait)
+
+/* The number of a phase in the order of the map. */
+#define SHOAL_PHASE_NUMBER(name) (offsetof(shoal_phase_times, name##_us) / sizeof(int64_t))
 
 /* They add up to the forward passes (in an engine's counters: to its steps). */
 typedef struct shoal_phase_times {

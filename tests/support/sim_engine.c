@@ -73,9 +73,15 @@ static shoal_status open_world(rank_world *w, const shoal_sim_engine_config *con
         .drafts = config->drafts,
         .want_scores = config->want_scores,
         .want_rows = config->want_rows,
+        .want_routes = config->on_routes != NULL,
+        .on_routes = config->on_routes,
+        .routes_arg = config->routes_arg,
     };
     SHOAL_TRY(open_model(w, config, &engine_config));
-    return shoal_engine_open(&w->engine, w->model, w->comm, &engine_config, &w->log);
+    SHOAL_TRY(shoal_engine_open(&w->engine, w->model, w->comm, &engine_config, &w->log));
+    if (config->timeline != NULL)
+        shoal_engine_trace(w->engine, &config->timeline[shoal_comm_rank(w->comm)]);
+    return SHOAL_OK;
 }
 
 static shoal_status run_rank(rank_world *w, const run_arg *run, int32_t rank,

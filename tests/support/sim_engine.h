@@ -21,6 +21,9 @@ typedef struct shoal_sim_engine_config {
     const double *expert_weight, *sequence_weight; /* [n_rank], or NULL for all 1 */
     int32_t n_context, n_sequence, prefill_chunk;
     bool want_scores, want_rows;
+    shoal_engine_routes_fn *on_routes; /* with want_routes, called on rank 0's thread; or NULL */
+    void *routes_arg;
+    shoal_timeline *timeline; /* [n_rank] opened, one for each rank to record in; or NULL */
     shoal_drafts drafts;
     bool fast;
     shoal_combine_kind combine;
