@@ -257,6 +257,7 @@ static shoal_status advance_any(shoal_comm *comm, shoal__wait *wait)
             continue;
         SHOAL_TRY(shoal__request_test(comm, &wait->request[i]));
         wait->first = i; /* whom it waits for, if it waits */
+        wait->last_peer = wait->request[i].peer;
     }
     if (count_open(wait->request, wait->n) < wait->n_any)
         wait->first = wait->n;

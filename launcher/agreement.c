@@ -43,6 +43,8 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->n_context = options->n_context;
     mine->n_sequence = options->n_sequence;
     mine->prefill_chunk = options->prefill_chunk;
+    mine->trace = options->trace != NULL;
+    mine->routes = options->routes != NULL;
     mine->placement = shoal_hash(SHOAL_HASH_INIT, packed, n_packed);
     free(packed);
     return SHOAL_OK;
@@ -97,6 +99,8 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         {"--overlap", offsetof(shoal_agreement, overlap)},
         {"--draft", offsetof(shoal_agreement, draft)},
         {"--kernels", offsetof(shoal_agreement, kernels)},
+        {"--trace", offsetof(shoal_agreement, trace)},
+        {"--routes", offsetof(shoal_agreement, routes)},
         {"--context", offsetof(shoal_agreement, n_context)},
         {"--sequences", offsetof(shoal_agreement, n_sequence)},
         {"--prefill-chunk", offsetof(shoal_agreement, prefill_chunk)},
@@ -109,7 +113,8 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         if (a == b)
             continue;
         const char *name = fields[i].name;
-        if (fields[i].offset >= offsetof(shoal_agreement, n_context))
+        if (fields[i].offset >= offsetof(shoal_agreement, n_context) &&
+            fields[i].offset < offsetof(shoal_agreement, placement))
             return shoal_fail(log, SHOAL_USAGE,
                               "rank %d (%s) has other options: %s %d, rank 0 has %d; give all "
                               "ranks the same options",

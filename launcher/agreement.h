@@ -28,10 +28,11 @@ typedef struct shoal_agreement {
     int32_t kernels; /* shoal_kernels_bits */
     int32_t overlap;
     int32_t n_context, n_sequence, prefill_chunk, draft_tokens;
-    uint64_t placement; /* hash of the packed placement */
-    uint64_t age;       /* shoal_checkpoint_age */
-    int32_t is_staged;  /* shoal_checkpoint_is_staged */
-    unsigned char reserved[332];
+    uint64_t placement;    /* hash of the packed placement */
+    uint64_t age;          /* shoal_checkpoint_age */
+    int32_t is_staged;     /* shoal_checkpoint_is_staged */
+    int32_t trace, routes; /* 1: wanted */
+    unsigned char reserved[324];
 } shoal_agreement;
 
 _Static_assert(sizeof(shoal_agreement) == 504, "the record's size is part of the format");

@@ -21,5 +21,6 @@ shoal_command_fn shoal_cmd_check;
 shoal_command_fn shoal_cmd_probe;
 shoal_command_fn shoal_cmd_launch;
 shoal_command_fn shoal_cmd_stage;
+shoal_command_fn shoal_cmd_routes;
 
 #endif

@@ -80,6 +80,11 @@ static const command commands[] = {
      "shoal generate DIR, or MODEL --cache DIR, starts in seconds. What is there is not sent "
      "again:\n"
      "after an interruption, or with another placement, run it again.\n"},
+    {"routes", SHOAL_COMMAND_ROUTES, shoal_cmd_routes, "sum up a routing trace",
+     "F is what --routes F of a run wrote: the experts that the router chose for every token. "
+     "Says\n"
+     "how evenly each layer uses its experts, how uneven the work of ranks is under the uniform\n"
+     "placement, and which experts are chosen together. Formulas: docs/PERFORMANCE.md.\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };

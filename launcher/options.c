@@ -86,8 +86,6 @@ static const shoal_option table[] = {
     CHOICE("source", "auto|send|shared", STAGE, source,
            "send: rank 0 reads MODEL and sends; shared: each node reads MODEL itself; auto: shared "
            "where all nodes see the same files (auto)"),
-    TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_INSPECT, ranks,
-         "rank counts to give the bytes of each rank for (1,2,4,8)"),
     NEED("cluster", "F", SHOAL_COMMAND_LAUNCH, cluster,
          "the hosts, their ranks, and how jobs are started: a YAML file, see configs/"),
     INT("ranks", "N", 1, SHOAL_MAX_RANK, SHOAL_COMMAND_LAUNCH, n_rank,
@@ -97,9 +95,11 @@ static const shoal_option table[] = {
         "answer; a batch goes on where it was (0; with --slurm 20)"),
     FLAG("print", SHOAL_COMMAND_LAUNCH, print, "only print the line, or with --slurm the script"),
     FLAG("slurm", SHOAL_COMMAND_LAUNCH, slurm, "hand a job script to sbatch"),
+    TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_INSPECT | SHOAL_COMMAND_ROUTES, ranks,
+         "rank counts to give the bytes of each rank, or the imbalance, for (1,2,4,8)"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
-             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE,
+             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE | SHOAL_COMMAND_ROUTES,
          json, "one JSON object on stdout"),
 
     CHOICE("math", "f32|fast", RUN, math,
@@ -138,6 +138,10 @@ static const shoal_option table[] = {
            "auto: mpi when started by mpirun or srun, else self"),
     NUMBER("deadline", "S", 0.1, 86400, RANKS, deadline_s,
            "seconds of silence after which a rank is lost (30)"),
+    TEXT("trace", "F", RUN, trace,
+         "write what every rank did when, for Perfetto or chrome://tracing"),
+    TEXT("routes", "F", RUN & ~SHOAL_COMMAND_CHECK, routes,
+         "write which experts the router chose for every token; shoal routes F sums it up"),
     {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
      "test aid: rank R fails at that place (step -1: while loading; stage: step of its units)",
      AT(fault), 0, 0, RUN | STAGE, SHOAL_OPTION_FAULT, false},
@@ -156,6 +160,7 @@ const shoal_option *shoal_option_table(void)
 static const shoal_argument arguments[] = {
     {SHOAL_COMMAND_PROBE, NULL, NULL, 0, NULL},
     {SHOAL_COMMAND_LAUNCH, NULL, NULL, 0, "COMMAND MODEL ..."},
+    {SHOAL_COMMAND_ROUTES, "F", "a routing trace that --routes of a run wrote", AT(routes), NULL},
     {ALL, "MODEL", "a checkpoint folder", AT(model), NULL},
 };
 

@@ -24,6 +24,7 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_PROBE = 1 << 8,
     SHOAL_COMMAND_LAUNCH = 1 << 10,
     SHOAL_COMMAND_STAGE = 1 << 11,
+    SHOAL_COMMAND_ROUTES = 1 << 12,
 } shoal_command_bit;
 
 #define SHOAL_COMMANDS_THAT_RUN                                                                    \
@@ -61,6 +62,7 @@ typedef enum shoal_stage_source {
 
 typedef struct shoal_options {
     int32_t command; /* one shoal_command_bit */
+    const char *command_name;
     const char *model;
     bool help, quiet, verbose, json, chat;
 
@@ -103,6 +105,7 @@ typedef struct shoal_options {
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */
     double deadline_s;
+    const char *trace, *routes; /* files; NULL: none */
     shoal_fault fault;
 } shoal_options;
 

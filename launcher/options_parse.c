@@ -369,6 +369,7 @@ shoal_status shoal_options_parse(shoal_options *options, const char *command_nam
                                  char *const *argv, shoal_log *log)
 {
     bool only_arguments = false;
+    options->command_name = command_name;
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i];
         if (strcmp(argument, "--") == 0 && !only_arguments) {

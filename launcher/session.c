@@ -3,6 +3,7 @@
 #include "launcher/agreement.h"
 #include "launcher/model_text.h"
 #include "launcher/progress.h"
+#include "launcher/recording.h"
 #include "launcher/report.h"
 #include "runtime/base/clock.h"
 #include "runtime/checkpoint/staged.h"
@@ -108,6 +109,9 @@ static shoal_status resolve_options(shoal_session *s, const shoal_session_plan *
         .drafts = shoal_options_drafts(o),
         .want_scores = plan->want_scores,
         .want_rows = plan->want_rows,
+        .want_routes = o->routes != NULL,
+        .on_routes = shoal_routes_record_put,
+        .routes_arg = &s->routes,
     };
     return SHOAL_OK;
 }
@@ -279,6 +283,7 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     SHOAL_TRY(shoal_agreement_check(s->comm, &mine, s->log));
     SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
     STAGE(s, "checking the weights", open_model(s, &progress));
+    STAGE(s, "opening the records of the run", shoal_recording_open(s));
     SHOAL_TRY(shoal_report_memory(s));
     if (plan->before_load != NULL)
         STAGE(s, "running the model on one rank", plan->before_load(s, plan->arg));
@@ -289,7 +294,7 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     shoal_progress_finish(&progress, s->n_rank > 1 ? "loaded by rank 0" : "loaded");
     STAGE(s, "opening the engine",
           shoal_engine_open(&s->engine, s->model, s->comm, &s->engine_config, s->log));
-    return SHOAL_OK;
+    return shoal_recording_start(s);
 }
 
 /* Everyone's figures on rank 0, *report [n_rank], NULL elsewhere. Collective. */
@@ -325,6 +330,7 @@ static shoal_status run(shoal_rank_report **report, shoal_session *s,
     } else {
         SHOAL_TRY(shoal_engine_serve(s->engine));
     }
+    SHOAL_TRY(shoal_recording_finish(s));
     return gather_reports(report, s);
 }
 
@@ -350,6 +356,9 @@ shoal_status shoal_session_run(const shoal_options *options, const shoal_session
     if (status == SHOAL_OK && report != NULL && plan->finish != NULL)
         finished = plan->finish(&s, plan->arg, report);
     free(report);
+    const shoal_status recorded = shoal_recording_close(&s, status);
+    if (finished == SHOAL_OK)
+        finished = recorded;
     if (plan->release != NULL)
         plan->release(plan->arg);
     /* After a failure messages may still be under way into the model's buffers: comm goes first. */

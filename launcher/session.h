@@ -12,6 +12,8 @@
 #include "launcher/bootstrap.h"
 #include "launcher/cores.h"
 #include "launcher/options.h"
+#include "launcher/routes/record.h"
+#include "launcher/trace/trace.h"
 #include "runtime/engine/engine.h"
 #include "runtime/text/tokenizer.h"
 
@@ -35,7 +37,10 @@ typedef struct shoal_session {
     shoal_model_config model_config;
     shoal_model *model;
     shoal_engine *engine;
-    uint64_t engine_bytes; /* of its own buffers, known before it is opened */
+    shoal_trace trace;          /* --trace */
+    shoal_routes_record routes; /* --routes, rank 0 */
+    shoal_status recorded;      /* how writing them went */
+    uint64_t engine_bytes;      /* of its own buffers, known before it is opened */
     int64_t load_us;
 } shoal_session;
 

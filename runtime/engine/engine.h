@@ -102,7 +102,7 @@ typedef struct shoal_engine_routes {
     int32_t owner; /* rank */
     int32_t position0, n_row;
     bool decode; /* the first row is a generated token, the others guesses; else rows of a prompt */
-    bool last; /* they end the prompt of a sequence that generates */
+    bool last;   /* they end the prompt of a sequence that generates */
     const uint16_t *expert; /* [n_row, n_moe_layer, top_k] in the order chosen */
 } shoal_engine_routes;
 typedef void shoal_engine_routes_fn(void *arg, const shoal_engine_routes *routes);

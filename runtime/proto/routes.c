@@ -254,8 +254,9 @@ static shoal_status read_header(shoal_routes_reader *r)
     shoal_status status = read_record(&n_bytes, r);
     if (r->log != NULL)
         r->log->capture = capture;
-    if (status == SHOAL_IO)
-        return shoal_fail(r->log, SHOAL_IO, "%s: reading it failed", r->path);
+    if (status == SHOAL_IO) /* a folder, say */
+        return shoal_fail(r->log, SHOAL_NO_INPUT, "%s: reading it failed: %s", r->path,
+                          strerror(errno));
     if (status != SHOAL_OK || n_bytes == 0)
         return not_a_trace(r);
     Shoal__RoutesRecord *record = shoal__routes_record__unpack(NULL, n_bytes, r->packed);

@@ -35,7 +35,7 @@ typedef struct shoal_routes_rows {
     int32_t owner; /* rank that held the sequence */
     int32_t position0, n_row;
     bool decode; /* the first row is a generated token, the others guesses; else rows of a prompt */
-    bool last; /* they end the prompt of a sequence that generates */
+    bool last;   /* they end the prompt of a sequence that generates */
     const uint16_t *expert; /* [n_row, n_layer, top_k] in the order chosen */
 } shoal_routes_rows;
 

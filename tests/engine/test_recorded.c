@@ -39,8 +39,7 @@ static void keep(void *arg, const shoal_engine_routes *routes)
 }
 
 /* Run the sequences on n_rank ranks; answers are closed by the caller. */
-static void run(choices *c, shoal_answer *answer, shoal_sim_engine_config *config,
-                shoal_want want)
+static void run(choices *c, shoal_answer *answer, shoal_sim_engine_config *config, shoal_want want)
 {
     shoal_sequence_request request[N_SEQUENCE];
     for (int32_t i = 0; i < N_SEQUENCE; i++)

@@ -117,8 +117,8 @@ START_TEST(unknown_options_are_refused_with_a_hint)
     ck_assert_int_eq(PARSE("M", "--frobnicate"), SHOAL_USAGE);
     ck_assert_ptr_nonnull(strstr(log.error, "--help"));
     /* Not built yet, of another command, abbreviated, short. */
-    static const char *const unknown[] = {"--trace", "--file", "--input", "--resume", "--promp",
-                                          "-p",      "-",      "--=x",    "---prompt"};
+    static const char *const unknown[] = {"--device", "--file", "--input", "--resume", "--promp",
+                                          "-p",       "-",      "--=x",    "---prompt"};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
         ck_assert_msg(PARSE("M", unknown[i], "x") == SHOAL_USAGE &&
                           strstr(log.error, "unknown option") != NULL,
