@@ -5,12 +5,16 @@
 set(CMAKE_C_STANDARD 11)
 set(CMAKE_C_STANDARD_REQUIRED ON)
 set(CMAKE_C_EXTENSIONS OFF)
+set(CMAKE_CXX_STANDARD 17) # device code, and what emulates it: tests only
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
 function(shoal_warnings target)
     target_compile_options(${target} PRIVATE
-        -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes
+        -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion
+        $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes> $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
         -Wvla -Wpointer-arith -Wwrite-strings -Werror
         # rule 1: the same bits from every build. No contraction, no reassociation.
         -ffp-contract=off -fno-fast-math -fno-math-errno)
