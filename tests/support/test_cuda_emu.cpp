@@ -111,14 +111,14 @@ static __global__ void copy_async(uint4 *out, const uint4 *in, int wait)
 {
     SHOAL_SHARED(bytes);
     uint4 *room = reinterpret_cast<uint4 *>(bytes);
-    shoal_copy_async_16(&room[threadIdx.x], &in[threadIdx.x]);
-    shoal_copy_async_commit();
+    shoal_cuda_copy_async_16(&room[threadIdx.x], &in[threadIdx.x]);
+    shoal_cuda_copy_async_commit();
     if (wait != 0)
-        shoal_copy_async_wait<0>();
+        shoal_cuda_copy_async_wait<0>();
     __syncthreads();
     out[threadIdx.x] = room[blockDim.x - 1 - threadIdx.x];
     if (wait == 0)
-        shoal_copy_async_wait<0>();
+        shoal_cuda_copy_async_wait<0>();
 }
 
 static __global__ void mma_bf16(float *d, const uint16_t *a, const uint16_t *b, const float *c)
@@ -132,7 +132,7 @@ static __global__ void mma_bf16(float *d, const uint16_t *a, const uint16_t *b, 
         memcpy(&fb[i], &b[g * 16 + i * 8 + t * 2], 4);
     for (int i = 0; i < 4; i++)
         fc[i] = c[(g + i / 2 * 8) * 8 + t * 2 + i % 2];
-    shoal_mma_bf16(fd, fa, fb, fc);
+    shoal_cuda_mma_bf16(fd, fa, fb, fc);
     for (int i = 0; i < 4; i++)
         d[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = fd[i];
 }
@@ -146,7 +146,7 @@ static __global__ void mma_int8(int32_t *d, const int8_t *a, const int8_t *b)
         memcpy(&fa[i], &a[(g + i % 2 * 8) * 32 + i / 2 * 16 + t * 4], 4);
     for (int i = 0; i < 2; i++)
         memcpy(&fb[i], &b[g * 32 + i * 16 + t * 4], 4);
-    shoal_mma_int8(fd, fa, fb, fc);
+    shoal_cuda_mma_int8(fd, fa, fb, fc);
     for (int i = 0; i < 4; i++)
         d[(g + i / 2 * 8) * 8 + t * 2 + i % 2] = fd[i] - fc[i];
 }
@@ -291,9 +291,9 @@ START_TEST(products_of_fragments)
     int8_t a8[16 * 32], b8[8 * 32];
     int32_t d8[16 * 8];
     for (int i = 0; i < 16 * 16; i++)
-        a[i] = shoal_bf16_from_f32((float)(i * 7 % 19 - 9));
+        a[i] = shoal_cuda_to_bf16((float)(i * 7 % 19 - 9));
     for (int i = 0; i < 8 * 16; i++)
-        b[i] = shoal_bf16_from_f32((float)(i * 5 % 13 - 6) * 0.5F);
+        b[i] = shoal_cuda_to_bf16((float)(i * 5 % 13 - 6) * 0.5F);
     for (int i = 0; i < 16 * 8; i++)
         c[i] = (float)i;
     for (int i = 0; i < 16 * 32; i++)
@@ -321,7 +321,8 @@ START_TEST(products_of_fragments)
             float sum = c[row * 8 + column];
             int32_t sum8 = 0;
             for (int k = 0; k < 16; k++) /* small numbers: exact in any order */
-                sum += shoal_bf16_to_f32(a[row * 16 + k]) * shoal_bf16_to_f32(b[column * 16 + k]);
+                sum += shoal_cuda_from_bf16(a[row * 16 + k]) *
+                       shoal_cuda_from_bf16(b[column * 16 + k]);
             for (int k = 0; k < 32; k++)
                 sum8 += a8[row * 32 + k] * b8[column * 32 + k];
             ck_assert(d[row * 8 + column] == sum);
@@ -502,11 +503,11 @@ START_TEST(conversions)
     const float values[] = {0.0F, -0.0F, 1.0F, -2.5F, 65504.0F, 0x1p-24F, 0x1.ff8p-15F, INFINITY};
     const uint16_t halves[] = {0x0000, 0x8000, 0x3c00, 0xc100, 0x7bff, 0x0001, 0x03ff, 0x7c00};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
-        ck_assert(shoal_f16_to_f32(halves[i]) == values[i]);
-    ck_assert(isnan(shoal_f16_to_f32(0x7e00)));
-    ck_assert_int_eq(shoal_bf16_from_f32(1.00390625F), 0x3f80); /* ties to even */
-    ck_assert_int_eq(shoal_bf16_from_f32(1.01171875F), 0x3f82);
-    ck_assert(isnan(shoal_bf16_to_f32(shoal_bf16_from_f32(NAN))));
+        ck_assert(shoal_cuda_from_f16(halves[i]) == values[i]);
+    ck_assert(isnan(shoal_cuda_from_f16(0x7e00)));
+    ck_assert_int_eq(shoal_cuda_to_bf16(1.00390625F), 0x3f80); /* ties to even */
+    ck_assert_int_eq(shoal_cuda_to_bf16(1.01171875F), 0x3f82);
+    ck_assert(isnan(shoal_cuda_from_bf16(shoal_cuda_to_bf16(NAN))));
 }
 END_TEST
 

@@ -13,13 +13,13 @@
 
 #include "runtime/kernels/cuda/launch.cuh"
 
-static __device__ __forceinline__ float shoal_bf16_to_f32(uint16_t bits)
+static __device__ __forceinline__ float shoal_cuda_from_bf16(uint16_t bits)
 {
     return __uint_as_float((uint32_t)bits << 16);
 }
 
 /* Round to nearest even; a NaN stays one. */
-static __device__ __forceinline__ uint16_t shoal_bf16_from_f32(float value)
+static __device__ __forceinline__ uint16_t shoal_cuda_to_bf16(float value)
 {
     uint32_t bits = __float_as_uint(value);
     if ((bits & 0x7fffffffU) > 0x7f800000U)
@@ -28,15 +28,15 @@ static __device__ __forceinline__ uint16_t shoal_bf16_from_f32(float value)
 }
 
 /* Two values as a word of bf16, `low` in the low half. */
-static __device__ __forceinline__ uint32_t shoal_bf16_pair(float low, float high)
+static __device__ __forceinline__ uint32_t shoal_cuda_bf16_pair(float low, float high)
 {
-    return (uint32_t)shoal_bf16_from_f32(low) | (uint32_t)shoal_bf16_from_f32(high) << 16;
+    return (uint32_t)shoal_cuda_to_bf16(low) | (uint32_t)shoal_cuda_to_bf16(high) << 16;
 }
 
 #if defined(__CUDACC__)
 
 /* cvt.f32.f16 (9.7.9.21): exact. */
-static __device__ __forceinline__ float shoal_f16_to_f32(uint16_t bits)
+static __device__ __forceinline__ float shoal_cuda_from_f16(uint16_t bits)
 {
     float value;
     asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -44,8 +44,8 @@ static __device__ __forceinline__ float shoal_f16_to_f32(uint16_t bits)
 }
 
 /* d = a b + c in f32, a and b of bf16 (9.7.14.5.14). */
-static __device__ __forceinline__ void shoal_mma_bf16(float d[4], const uint32_t a[4],
-                                                      const uint32_t b[2], const float c[4])
+static __device__ __forceinline__ void shoal_cuda_mma_bf16(float d[4], const uint32_t a[4],
+                                                           const uint32_t b[2], const float c[4])
 {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, "
                  "{%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
@@ -55,8 +55,8 @@ static __device__ __forceinline__ void shoal_mma_bf16(float d[4], const uint32_t
 }
 
 /* d = a b + c in s32, exact, a and b of signed bytes (9.7.14.5.14). */
-static __device__ __forceinline__ void shoal_mma_int8(int32_t d[4], const uint32_t a[4],
-                                                      const uint32_t b[2], const int32_t c[4])
+static __device__ __forceinline__ void shoal_cuda_mma_int8(int32_t d[4], const uint32_t a[4],
+                                                           const uint32_t b[2], const int32_t c[4])
 {
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, "
                  "{%4,%5,%6,%7}, {%8,%9}, {%10,%11,%12,%13};"
@@ -67,7 +67,7 @@ static __device__ __forceinline__ void shoal_mma_int8(int32_t d[4], const uint32
 
 /* 16 bytes from global to shared memory, both aligned to 16, there once its group was waited for
  * and the block has met (9.7.9.25). */
-static __device__ __forceinline__ void shoal_copy_async_16(void *shared, const void *global)
+static __device__ __forceinline__ void shoal_cuda_copy_async_16(void *shared, const void *global)
 {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
                      static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
@@ -75,20 +75,20 @@ static __device__ __forceinline__ void shoal_copy_async_16(void *shared, const v
                  : "memory");
 }
 
-static __device__ __forceinline__ void shoal_copy_async_commit()
+static __device__ __forceinline__ void shoal_cuda_copy_async_commit()
 {
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
 /* Until at most N groups of this thread are under way. */
-template <int N> static __device__ __forceinline__ void shoal_copy_async_wait()
+template <int N> static __device__ __forceinline__ void shoal_cuda_copy_async_wait()
 {
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
 #else
 
-static inline float shoal_f16_to_f32(uint16_t bits)
+static inline float shoal_cuda_from_f16(uint16_t bits)
 {
     const uint32_t sign = (uint32_t)(bits & 0x8000U) << 16;
     const uint32_t exponent = bits >> 10 & 31U, fraction = bits & 1023U;
@@ -131,9 +131,10 @@ static inline void shoal__mma_resolve_bf16(void *const lane[32], unsigned)
             for (int word = 0; word < 8; word++) {
                 const uint32_t a = shoal__mma_a(lane, row, word);
                 const uint32_t b = shoal__mma_b(lane, word, column);
-                sum = fmaf(shoal_bf16_to_f32((uint16_t)a), shoal_bf16_to_f32((uint16_t)b), sum);
-                sum = fmaf(shoal_bf16_to_f32((uint16_t)(a >> 16)),
-                           shoal_bf16_to_f32((uint16_t)(b >> 16)), sum);
+                sum =
+                    fmaf(shoal_cuda_from_bf16((uint16_t)a), shoal_cuda_from_bf16((uint16_t)b), sum);
+                sum = fmaf(shoal_cuda_from_bf16((uint16_t)(a >> 16)),
+                           shoal_cuda_from_bf16((uint16_t)(b >> 16)), sum);
             }
             m->d[i] = sum;
         }
@@ -155,8 +156,8 @@ static inline void shoal__mma_resolve_int8(void *const lane[32], unsigned)
     }
 }
 
-static inline void shoal_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2],
-                                  const float c[4])
+static inline void shoal_cuda_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2],
+                                       const float c[4])
 {
     shoal__mma m;
     memcpy(m.a, a, sizeof m.a);
@@ -166,8 +167,8 @@ static inline void shoal_mma_bf16(float d[4], const uint32_t a[4], const uint32_
     memcpy(d, m.d, sizeof m.d);
 }
 
-static inline void shoal_mma_int8(int32_t d[4], const uint32_t a[4], const uint32_t b[2],
-                                  const int32_t c[4])
+static inline void shoal_cuda_mma_int8(int32_t d[4], const uint32_t a[4], const uint32_t b[2],
+                                       const int32_t c[4])
 {
     shoal__mma m;
     memcpy(m.a, a, sizeof m.a);
@@ -177,17 +178,17 @@ static inline void shoal_mma_int8(int32_t d[4], const uint32_t a[4], const uint3
     memcpy(d, m.di, sizeof m.di);
 }
 
-static inline void shoal_copy_async_16(void *shared, const void *global)
+static inline void shoal_cuda_copy_async_16(void *shared, const void *global)
 {
     emu_async_copy(shared, global, 16);
 }
 
-static inline void shoal_copy_async_commit()
+static inline void shoal_cuda_copy_async_commit()
 {
     emu_async_commit();
 }
 
-template <int N> static inline void shoal_copy_async_wait()
+template <int N> static inline void shoal_cuda_copy_async_wait()
 {
     emu_async_wait(N);
 }

@@ -199,6 +199,24 @@ static inline int __clz(int v)
 {
     return v == 0 ? 32 : __builtin_clz((unsigned)v);
 }
+/* Byte i of the result is the byte of (high, low) that the i-th nibble of `select` names; no sign
+ * replication (its bit 3). */
+static inline unsigned __byte_perm(unsigned low, unsigned high, unsigned select)
+{
+    const uint64_t both = (uint64_t)high << 32 | low;
+    unsigned result = 0;
+    for (int i = 0; i < 4; i++)
+        result |= (unsigned)(both >> 8 * (select >> 4 * i & 7U) & 0xffU) << 8 * i;
+    return result;
+}
+/* a - b in each byte. */
+static inline unsigned __vsub4(unsigned a, unsigned b)
+{
+    unsigned result = 0;
+    for (int i = 0; i < 32; i += 8)
+        result |= (((a >> i & 0xffU) - (b >> i & 0xffU)) & 0xffU) << i;
+    return result;
+}
 /* acc + four products of signed bytes. */
 static inline int __dp4a(int a, int b, int acc)
 {

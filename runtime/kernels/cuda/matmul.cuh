@@ -1,0 +1,111 @@
+/* What the kernels of matrix products share. Layering: kernels. */
+#ifndef SHOAL_KERNELS_CUDA_MATMUL_CUH
+#define SHOAL_KERNELS_CUDA_MATMUL_CUH
+
+#include "runtime/kernels/cuda/kernels.cuh"
+#include "runtime/kernels/cuda/ptx.cuh"
+
+enum {
+    SHOAL__N_WARP = 4,     /* of a block */
+    SHOAL__TILE_TOKEN = 64 /* tokens of a block of the tensor-core form */
+};
+
+/* The item that a block of the launch belongs to: the last whose block0 is not behind it. */
+static __device__ __forceinline__ const shoal_cuda_item *
+shoal__item_of(const shoal_cuda_item *item, int32_t n_item, int32_t block)
+{
+    int32_t low = 0, high = n_item - 1;
+    while (low < high) {
+        const int32_t middle = (low + high + 1) / 2;
+        if (item[middle].block0 <= block)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &item[low];
+}
+
+/* e4m3 / 256, exactly: its bits are those of an f16 with the exponent's bias 8 less. */
+static __device__ __forceinline__ float shoal__e4m3(uint32_t byte)
+{
+    return shoal_cuda_from_f16((uint16_t)((byte & 0x80U) << 8 | (byte & 0x7fU) << 7));
+}
+
+/* Twice the values of four e2m1 codes in the low nibbles of the bytes of `code`, as signed bytes.
+ */
+static __device__ __forceinline__ uint32_t shoal__e2m1(uint32_t code)
+{
+    uint32_t select = code & 0x07070707U;
+    select = (select | select >> 4) & 0x00ff00ffU;
+    select = (select | select >> 8) & 0x0000ffffU;
+    const uint32_t plus = __byte_perm(0x03020100U, 0x0c080604U, select);
+    const uint32_t minus = __byte_perm(0xfdfeff00U, 0xf4f8fafcU, select);
+    const uint32_t negative = (code >> 3 & 0x01010101U) * 0xffU;
+    return (plus & ~negative) | (minus & negative);
+}
+
+/* 2^(e - 128), the scale of MXFP4's doubled values; 0 below the smallest f32. */
+static __device__ __forceinline__ float shoal__e8m0(uint32_t e)
+{
+    return e > 1 ? __uint_as_float((e - 1) << 23) : __uint_as_float(0x00200000U << e);
+}
+
+/* shoal_int8_groups for device code. */
+static __device__ __forceinline__ int32_t shoal__n_group(int32_t n_col)
+{
+    return (n_col + SHOAL_GROUP - 1) / SHOAL_GROUP;
+}
+
+/* The scale of a row of a quantised group, as its integers want it (MXFP4's are doubled). */
+template <int FORMAT>
+static __device__ __forceinline__ float shoal__row_scale(const unsigned char *group, int32_t row)
+{
+    if (FORMAT == SHOAL_FORMAT_MXFP4)
+        return shoal__e8m0(group[row]);
+    return shoal_cuda_from_f16(reinterpret_cast<const uint16_t *>(group)[row]);
+}
+
+/* Four columns of a row as signed bytes, from a word of a quad: of Q8 the word itself, else its low
+ * (half 0) or high nibbles. */
+template <int FORMAT>
+static __device__ __forceinline__ uint32_t shoal__signed_bytes(uint32_t word, int half)
+{
+    if (FORMAT == SHOAL_FORMAT_Q8)
+        return word ^ 0x80808080U;
+    const uint32_t code = word >> 4 * half & 0x0f0f0f0fU;
+    return FORMAT == SHOAL_FORMAT_MXFP4 ? shoal__e2m1(code) : __vsub4(code, 0x08080808U);
+}
+
+/* Launches over items of one format, in device memory, that have n_block blocks in all. Few: a band
+ * a block, at most 8 tokens at a time, x as f32 or as integers. Tiles: 4 bands and 64 tokens a
+ * block, on tensor cores; x is rounded to bf16 (BF16, FP8_BLOCK), or is integers (the quantised).
+ */
+struct shoal__matmul_launch {
+    const shoal_cuda_item *item;
+    int32_t n_item, n_block;
+    int32_t n_token; /* most of an item */
+    cudaStream_t stream;
+};
+cudaError_t shoal__cuda_matmul_few(const shoal__matmul_launch *launch, shoal_format format);
+cudaError_t shoal__cuda_matmul_few_int8(const shoal__matmul_launch *launch, shoal_format format);
+cudaError_t shoal__cuda_matmul_tiles(const shoal__matmul_launch *launch, shoal_format format);
+cudaError_t shoal__cuda_matmul_tiles_int8(const shoal__matmul_launch *launch, shoal_format format);
+
+/* Sums of one band over the warps of a block, from part [n_warp, T, 16] in shared memory, in the
+ * warps' order; then the bias, and y for the rows that there are. */
+template <int T>
+static __device__ __forceinline__ void shoal__store_band(const shoal_cuda_item *item, int32_t band,
+                                                         int32_t token0, const float *part)
+{
+    for (int32_t i = (int32_t)threadIdx.x; i < T * SHOAL_BAND; i += (int32_t)blockDim.x) {
+        const int32_t t = token0 + i / SHOAL_BAND, row = band * SHOAL_BAND + i % SHOAL_BAND;
+        if (t >= item->n_token || row >= item->n_row)
+            continue;
+        float sum = part[i];
+        for (int32_t warp = 1; warp < SHOAL__N_WARP; warp++)
+            sum += part[warp * T * SHOAL_BAND + i];
+        item->y[t * item->ld_y + row] = item->bias != nullptr ? sum + item->bias[row] : sum;
+    }
+}
+
+#endif
