@@ -122,7 +122,7 @@ __device__ float update(float *p, float *max, float *denom, int32_t lane)
 enum { PER_THREAD = 4 }; /* value elements of a thread: d_v <= PER_THREAD * N_THREAD */
 
 template <typename T>
-__global__ void __launch_bounds__(N_THREAD)
+__global__ void __launch_bounds__(N_THREAD, 4)
     attend(float *part, shoal_cuda_cache c, shoal_cuda_attention a, int32_t n_segment,
            int32_t query0)
 {

@@ -187,7 +187,7 @@ __device__ void few_quantised(const shoal_cuda_item *item, int32_t band, int32_t
 }
 
 template <int FORMAT, int T>
-__global__ void __launch_bounds__(128) matmul_few(const shoal_cuda_item *items, int32_t n_item)
+__global__ void __launch_bounds__(128, 3) matmul_few(const shoal_cuda_item *items, int32_t n_item)
 {
     SHOAL_SHARED(bytes);
     float *part = reinterpret_cast<float *>(bytes);
