@@ -57,13 +57,12 @@ static void print_distribution(FILE *out, const shoal_launch_job *job)
 {
     if (ranks_per_host(job) > 0)
         return;
-    fputs("export SLURM_DISTRIBUTION=arbitrary SLURM_HOSTFILE\n"
-          "SLURM_HOSTFILE=$(mktemp)\n"
-          "trap 'rm -f \"$SLURM_HOSTFILE\"' EXIT\n"
+    fputs("hosts_file=$(mktemp)\n"
+          "export SLURM_DISTRIBUTION=arbitrary SLURM_HOSTFILE=$hosts_file\n"
           "printf '%s\\n' ",
           out);
     print_hosts(out, job, " ", true);
-    fputs(" >\"$SLURM_HOSTFILE\"\n", out);
+    fputs(" >\"$hosts_file\"\n", out);
 }
 
 static void print_environment(FILE *out, const shoal_cluster_launch *settings)

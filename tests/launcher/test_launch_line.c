@@ -229,7 +229,7 @@ START_TEST(unequal_hosts_are_named_rank_by_rank)
     print_script(text, &job);
     ck_assert_ptr_nonnull(strstr(text, "#SBATCH --nodes=2\n#SBATCH --ntasks=3\n"
                                        "#SBATCH --nodelist=fish1,fish2\n"));
-    ck_assert_ptr_nonnull(strstr(text, "printf '%s\\n' fish1 fish2 fish2 >\"$SLURM_HOSTFILE\"\n"));
+    ck_assert_ptr_nonnull(strstr(text, "printf '%s\\n' fish1 fish2 fish2 >\"$hosts_file\"\n"));
     settings.slurm.n_node = 3;
     FILE *out = fmemopen(text, sizeof text, "w");
     ck_assert_int_eq(shoal_launch_script(out, &job, 7, &quiet), SHOAL_USAGE);
