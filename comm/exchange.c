@@ -166,7 +166,9 @@ static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *
                                       x->combine_row_bytes);
     x->combine_in = shoal_arena_take(arena, reduced ? most->n_send_row : most->n_send_slot,
                                      x->combine_row_bytes);
-    size_t n_thread = x->compute.pool != NULL ? (size_t)shoal_pool_n_thread(x->compute.pool) : 1;
+    size_t n_thread = (size_t)x->config.n_thread;
+    if (n_thread == 0)
+        n_thread = x->compute.pool != NULL ? (size_t)shoal_pool_n_thread(x->compute.pool) : 1;
     x->combine_row = SHOAL_TAKE(arena, n_thread * (size_t)x->config.n_embd, float);
     x->send_request = carve_requests(arena, 3 * n_rank);
     x->recv_request = carve_requests(arena, 3 * n_rank);

@@ -44,6 +44,7 @@ typedef struct shoal_exchange_config {
     const int32_t *n_local_max;
     const bool *may_source; /* [n_rank] ranks that may hold tokens */
     size_t slot_bytes;      /* of a dispatch message: 64 .. SHOAL_MESSAGE_MAX_BYTES */
+    int32_t n_thread;       /* of this rank's pool; 0: as compute says */
     shoal_wire wire;
 } shoal_exchange_config;
 

@@ -22,5 +22,6 @@ shoal_command_fn shoal_cmd_probe;
 shoal_command_fn shoal_cmd_launch;
 shoal_command_fn shoal_cmd_stage;
 shoal_command_fn shoal_cmd_routes;
+shoal_command_fn shoal_cmd_plan;
 
 #endif

@@ -85,6 +85,12 @@ static const command commands[] = {
      "Says\n"
      "how evenly each layer uses its experts, how uneven the work of ranks is under the uniform\n"
      "placement, and which experts are chosen together. Formulas: docs/PERFORMANCE.md.\n"},
+    {"plan", SHOAL_COMMAND_PLAN, shoal_cmd_plan, "predict memory and speed on a cluster",
+     "Over rank counts: memory of the fullest rank against its room, prefill and decode for one\n"
+     "and for many sequences, exact and reduced, what bounds them, the best count and why the\n"
+     "next rank helps or hurts; where it does not fit, what would. A config.json is enough for\n"
+     "MODEL; the cluster is a YAML file (--cluster) or what shoal probe measured (--probe).\n"
+     "Formulas and how far predictions are from measurements: docs/PERFORMANCE.md.\n"},
 };
 
 enum { N_COMMAND = sizeof commands / sizeof commands[0] };

@@ -5,6 +5,7 @@
 #define RUN       SHOAL_COMMANDS_THAT_RUN
 #define RANKS     SHOAL_COMMANDS_OF_RANKS
 #define STAGE     SHOAL_COMMAND_STAGE
+#define SIZE      (RUN | SHOAL_COMMAND_PLAN) /* what bytes and speed depend on */
 #define SAMPLE    (SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_BATCH)
 #define ALL       (-1)
 #define AT(field) offsetof(shoal_options, field)
@@ -72,6 +73,17 @@ static const shoal_option table[] = {
     NEED("file", "F", SHOAL_COMMAND_PERPLEXITY, file, "text to score"),
     FLAG("special", SHOAL_COMMAND_TOKENIZE, special, "add what the post-processor adds"),
     FLAG("decode", SHOAL_COMMAND_TOKENIZE, decode, "JSON arrays of ids in, JSON strings out"),
+    TEXT("cluster", "F", SHOAL_COMMAND_PLAN, cluster,
+         "the cluster as a YAML file; configs/ has examples that explain every field"),
+    TEXT("probe", "F", SHOAL_COMMAND_PLAN, probe, "the cluster as shoal probe measured it"),
+    TEXT("prompt-tokens", "P", SHOAL_COMMAND_PLAN, prompt_tokens, "prompt length (512)"),
+    TEXT("sequences", "B,...", SHOAL_COMMAND_PLAN, sequences,
+         "sequences at once over all ranks, one column each; memory is for the most (1,32)"),
+    INT("gen-tokens", "G", 1, INT32_MAX, SHOAL_COMMAND_PLAN, gen_tokens,
+        "tokens that are generated behind a prompt (128)"),
+    TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_PLAN, ranks,
+         "rank counts: the first so many of the cluster (each up to 16; of more powers of two, and "
+         "all)"),
     TEXT("prompt-tokens", "P,...", SHOAL_COMMAND_BENCH, prompt_tokens,
          "prompt length of each sequence, or a list of lengths (128)"),
     TEXT("sequences", "B,...", SHOAL_COMMAND_BENCH, sequences,
@@ -99,29 +111,30 @@ static const shoal_option table[] = {
          "rank counts to give the bytes of each rank, or the imbalance, for (1,2,4,8)"),
     FLAG("json",
          SHOAL_COMMAND_GENERATE | SHOAL_COMMAND_PERPLEXITY | SHOAL_COMMAND_INSPECT |
-             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE | SHOAL_COMMAND_ROUTES,
-         json, "one JSON object on stdout"),
+             SHOAL_COMMAND_BENCH | SHOAL_COMMAND_CHECK | SHOAL_COMMAND_PROBE |
+             SHOAL_COMMAND_ROUTES | SHOAL_COMMAND_PLAN,
+         json, "one JSON object on stdout (plan: a list)"),
 
-    CHOICE("math", "f32|fast", RUN, math,
+    CHOICE("math", "f32|fast", SIZE, math,
            "fast: integer rows for quantised weights, fewer bytes on the wire; f32: the arithmetic "
            "of the reference (fast)"),
-    CHOICE("weights", "native|bf16|q8|q4", RUN | STAGE | SHOAL_COMMAND_INSPECT, weights,
+    CHOICE("weights", "native|bf16|q8|q4", SIZE | STAGE | SHOAL_COMMAND_INSPECT, weights,
            "what the matrices of attention, MLPs and head become in memory: as stored, bf16, or "
            "integers of 8 or 4 bits in groups of 32 (native)"),
-    CHOICE("kv", "auto|f32|bf16", RUN, kv,
+    CHOICE("kv", "auto|f32|bf16", SIZE, kv,
            "cache type; auto: f32 with --math f32, else bf16 (auto)"),
-    CHOICE("combine", "exact|reduced", RUN, combine,
+    CHOICE("combine", "exact|reduced", SIZE, combine,
            "reduced: fewer bytes, not bit-identical over rank counts (exact)"),
-    CHOICE("overlap", "auto|off", RUN, overlap,
+    CHOICE("overlap", "auto|off", SIZE, overlap,
            "auto: steps of many rows are worked on in parts, so that one travels while another "
            "computes; the same bits (auto)"),
-    INT("context", "N", 1, INT32_MAX, RUN, n_context,
-        "positions per sequence (the model's, at most 4096; perplexity 1024; check 128; bench and "
-        "logits: "
-        "what is needed)"),
+    INT("context", "N", 1, INT32_MAX, SIZE, n_context,
+        "positions per sequence (the model's, at most 4096; perplexity 1024; check 128; bench, "
+        "plan "
+        "and logits: what is needed)"),
     INT("sequences", "N", 1, 1 << 20, RUN & ~SHOAL_COMMAND_BENCH, n_sequence,
         "sequences at once over all ranks (1; batch 16; check 6; perplexity one per rank)"),
-    INT("prefill-chunk", "N", 1, 1 << 20, RUN, prefill_chunk,
+    INT("prefill-chunk", "N", 1, 1 << 20, SIZE, prefill_chunk,
         "prompt tokens of one rank in one step (256)"),
     INT("threads", "N", 1, 4096, RANKS, n_thread,
         "per rank (the host's cores divided by its ranks)"),
@@ -131,6 +144,8 @@ static const shoal_option table[] = {
     FLAG("verify", RUN | STAGE, verify,
          "with --cache: compare the checksums of what is mapped; stage: of all that is in DIR"),
     TEXT("placement", "F|uniform", RUN | STAGE, placement, "who holds what, a YAML file (uniform)"),
+    TEXT("placement", "F|uniform|weighted", SHOAL_COMMAND_PLAN, placement,
+         "who holds what; weighted: shares as the cost model chooses them (weighted)"),
     TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RANKS & ~STAGE, kernels,
          "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "
          "and fp8 weights and for all ranks to share (auto)"),
@@ -192,6 +207,12 @@ void shoal_options_init(shoal_options *options, int32_t command)
         .transport = SHOAL_TRANSPORT_AUTO,
         .deadline_s = 30,
     };
+    if (command == SHOAL_COMMAND_PLAN) {
+        options->prompt_tokens = "512";
+        options->sequences = "1,32";
+        options->gen_tokens = 128;
+        options->ranks = NULL;
+    }
 }
 
 shoal_drafts shoal_options_drafts(const shoal_options *options)

@@ -22,6 +22,7 @@ typedef enum shoal_command_bit {
     SHOAL_COMMAND_BENCH = 1 << 6,
     SHOAL_COMMAND_CHECK = 1 << 7,
     SHOAL_COMMAND_PROBE = 1 << 8,
+    SHOAL_COMMAND_PLAN = 1 << 9,
     SHOAL_COMMAND_LAUNCH = 1 << 10,
     SHOAL_COMMAND_STAGE = 1 << 11,
     SHOAL_COMMAND_ROUTES = 1 << 12,
@@ -77,12 +78,12 @@ typedef struct shoal_options {
     int32_t draft_tokens; /* 0: not given */
 
     const char *input, *output, *file, *ids;
-    const char *ranks;                     /* inspect: "1,2,4" or "1..8" */
+    const char *ranks;                     /* inspect, plan: "1,2,4" or "1..8" */
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
     bool resume, special, decode;
     bool verify; /* with cache */
 
-    const char *cluster; /* a file */
+    const char *cluster; /* a file; NULL: not given */
     int32_t n_rank;      /* launch; 0: all that the cluster has */
     int32_t restarts;
     bool print, slurm;
@@ -101,6 +102,7 @@ typedef struct shoal_options {
     const char *cache;     /* NULL: none */
     const char *to;        /* stage */
     int32_t source;        /* shoal_stage_source */
+    const char *probe;     /* plan: a file; NULL: not given */
     const char *placement; /* NULL or "uniform": uniform; else a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */

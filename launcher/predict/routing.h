@@ -18,33 +18,52 @@ typedef struct shoal_routing {
     const char *name; /* "uniform", the file of a record */
 } shoal_routing;
 
-/* Scores without preference. Owns its memory: shoal_routing_uniform_close. */
+/* Without preference: SHOAL_ROUTING_TOKENS tokens with normally distributed logits go through
+ * shoal_route once; a draw takes tokens of these at random. Where there are groups those that are
+ * kept are drawn first, and the others' logits lie far below: independent scores alone would favour
+ * groups with two high ones, which spreads a token more evenly than groups that mean something. */
+#define SHOAL_ROUTING_TOKENS 4096
+
 typedef struct shoal_routing_uniform {
-    shoal_router_config router;
-    const shoal_kernels *kernels;
-    float *logits; /* [n_expert] */
-    float *weight; /* [top_k] */
+    int32_t top_k;
+    int32_t *expert; /* [SHOAL_ROUTING_TOKENS, top_k] */
 } shoal_routing_uniform;
 
+/* Errors: NO_MEMORY. Owns its memory: shoal_routing_uniform_close. */
 shoal_status shoal_routing_uniform_open(shoal_routing_uniform *uniform,
                                         const shoal_router_config *router, shoal_log *log);
 void shoal_routing_uniform_close(shoal_routing_uniform *uniform); /* accepts zeroed */
 shoal_routing shoal_routing_of_uniform(shoal_routing_uniform *uniform);
 
-/* Expectations over draws of a step, in which rank r has n_token[r] rows, averaged over the MoE
- * layers of a placement. Arrays are [n_rank] and owned by the caller. */
-typedef struct shoal_routing_load {
-    double *active;     /* experts of the rank that any row has chosen */
-    double *slots;      /* (row, expert) pairs that the rank computes */
-    double *row_pairs;  /* [n_rank, n_rank] rows that go from one rank to another; diagonal: own */
-    double *slot_pairs; /* [n_rank, n_rank] slots of these rows */
-    double *active_pairs; /* [n_rank, n_rank] chance that any row goes from one to another */
-    double max_active;    /* of the fullest rank */
-    double max_slots;
-} shoal_routing_load;
+/* One layer step under a placement: who sends how much to whom. Arrays are the caller's. */
+typedef struct shoal_routing_step {
+    int32_t n_rank;
+    int32_t *rows;   /* [n_rank, n_rank] rows from a source to a rank, own ones included */
+    int32_t *slots;  /* [n_rank, n_rank] (row, expert) pairs of these */
+    int32_t *chosen; /* [n_expert] slots of each expert */
+} shoal_routing_step;
 
-/* n_draw draws, spread over the layers. Errors: NO_MEMORY. */
-shoal_status shoal_routing_expect(shoal_routing_load *load, const shoal_routing *routing,
+shoal_status shoal_routing_step_open(shoal_routing_step *step, const shoal_placement *placement,
+                                     shoal_log *log);
+void shoal_routing_step_close(shoal_routing_step *step); /* accepts zeroed */
+
+/* Fill the step from the choices expert [sum of n_token, top_k] of the tokens of rank 0, 1, ...
+ * n_token: [n_rank]. */
+void shoal_routing_step_fill(shoal_routing_step *step, const shoal_placement *placement,
+                             int32_t layer, const int32_t *expert, int32_t top_k,
+                             const int32_t *n_token);
+
+/* Means over n_draw layer steps, spread over the layers of the placement, in which rank r has
+ * n_token[r] tokens: what balance is judged by. */
+typedef struct shoal_routing_means {
+    double max_active;  /* experts that any token chose, on the rank that has most of them */
+    double mean_active; /* on the average rank */
+    double max_slots;   /* (row, expert) pairs of the rank that has most */
+    double mean_slots;
+    double remote_rows; /* per token: ranks but its own that it goes to */
+} shoal_routing_means;
+
+shoal_status shoal_routing_expect(shoal_routing_means *means, const shoal_routing *routing,
                                   const shoal_placement *placement, const int32_t *n_token,
                                   int32_t n_draw, shoal_log *log);
 

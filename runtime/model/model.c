@@ -31,11 +31,13 @@ static shoal_weights_source source(shoal_model *m, shoal_loader *loader)
 {
     return (shoal_weights_source){.spec = m->spec,
                                   .placement = m->config.placement,
-                                  .rank = shoal_comm_rank(m->comm),
+                                  .rank = m->rank,
                                   .n_mtp = m->config.n_mtp,
                                   .choice = m->config.weights,
                                   .loader = loader,
                                   .cache = m->config.packed,
+                                  .measuring = m->measuring,
+                                  .announced = m->announced,
                                   .expert_format = m->expert_format,
                                   .log = m->log,
                                   .loaded = tensor_loaded,
@@ -86,14 +88,15 @@ static void carve_session(shoal_model *m)
                                .latent = mla};
     shoal_kv_cache_carve(&m->cache, &m->session_arena, &kv);
     m->memory.kv_bytes = m->session_arena.used_bytes;
-    const shoal_exchange_config config = {.n_rank = shoal_comm_n_rank(m->comm),
-                                          .rank = shoal_comm_rank(m->comm),
+    const shoal_exchange_config config = {.n_rank = m->config.placement->n_rank,
+                                          .rank = m->rank,
                                           .n_embd = s->n_embd,
                                           .top_k = s->router.top_k,
                                           .n_token_max = m->config.n_token_max,
                                           .n_local_max = m->n_local_max,
                                           .may_source = m->may_source,
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
+                                          .n_thread = m->n_thread,
                                           .wire = m->wire};
     int32_t n_part = shoal__part_max(m);
     for (int32_t i = 0; i < n_part; i++) {
@@ -121,7 +124,7 @@ static void carve(shoal_model *m)
     const shoal_step_limits limits = {.n_token_max = own ? m->config.n_token_max : 0,
                                       .n_logit_max = own ? m->config.n_logit_max : 0,
                                       .n_slot_max = m->exchange[0].n_slot_max,
-                                      .n_thread = shoal_pool_n_thread(m->compute.pool),
+                                      .n_thread = m->n_thread,
                                       .mtp = m->config.n_mtp > 0,
                                       .fast = m->config.fast};
     shoal_step_carve(&m->step, &m->step_arena, m->spec, &limits);
@@ -144,7 +147,7 @@ static bool experts_are_quantised(const shoal_model *m)
     return all;
 }
 
-static shoal_status check_and_measure(shoal_model *m)
+shoal_status shoal__model_measure(shoal_model *m)
 {
     shoal_loader loader;
     SHOAL_TRY(shoal_loader_open(&loader, m->checkpoint, m->log));
@@ -178,9 +181,11 @@ shoal_status shoal_model_open(shoal_model **model, const shoal_spec *spec,
     m->checkpoint = checkpoint;
     m->log = log;
     m->comm = config->comm;
+    m->rank = shoal_comm_rank(m->comm);
+    m->n_thread = shoal_pool_n_thread(config->compute.pool);
     m->compute = config->compute;
     m->expert_format = format;
-    shoal_status status = check_and_measure(m);
+    shoal_status status = shoal__model_measure(m);
     if (status != SHOAL_OK) {
         shoal_model_close(m);
         return status;

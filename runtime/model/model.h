@@ -55,6 +55,12 @@ typedef struct shoal_memory_table {
     uint64_t step_bytes;               /* step arena */
 } shoal_memory_table;
 
+/* How config.json says that weights are stored, where there are none to look at. */
+typedef struct shoal_model_announced {
+    bool fp8, mxfp4;   /* quantised: all matrices of the layers; those of routed experts */
+    shoal_dtype dtype; /* of the rest */
+} shoal_model_announced;
+
 /* Three steps, so that the launcher can agree between them:
  *   open    checks every tensor's name, shape and dtype (headers only) and measures memory
  *   load    allocates and reads this rank's weights, with progress and signs of life (not

@@ -33,6 +33,10 @@ struct shoal_model {
     shoal_checkpoint *checkpoint;
     shoal_log *log;
     shoal_comm *comm;
+    int32_t rank;
+    int32_t n_thread;                       /* of the rank's pool */
+    bool measuring;                         /* measure.c: nothing will be loaded */
+    const shoal_model_announced *announced; /* measure.c; NULL: the checkpoint has weights */
     shoal_compute compute;
 
     shoal_arena model_arena, session_arena, step_arena; /* the three lifetimes */
@@ -65,6 +69,10 @@ struct shoal_model {
     shoal_weights_totals to_load, loaded;
     shoal_wire wire;
 };
+
+/* model.c: check all tensors, and run the carve functions on measuring arenas. spec, config, rank
+ * and n_thread are set. */
+shoal_status shoal__model_measure(shoal_model *model);
 
 /* Phases are laps of one clock: begin at the start of a pass, then after each piece of work its lap
  * adds what has passed to a phase of model->times, and what was waited to wait_us. With a timeline

@@ -73,9 +73,10 @@ static shoal_status walk_head(shoal_walker *w, shoal_weights *weights, bool own)
     shoal_role role = s->tied_embeddings ? SHOAL_ROLE_EMBED : SHOAL_ROLE_LM_HEAD;
     shoal_weight_ref ref = shoal_weight_ref_of(shoal_spec_tensor_name(name, s, role, 0, 0));
     ref.weights = w->source->choice;
+    w->role = SHOAL_ROLE_LM_HEAD;
     if (w->pass == SHOAL_PASS_CHECK) {
         shoal_format format;
-        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, s->n_vocab, s->n_embd));
+        SHOAL_TRY(shoal__walk_format(&format, w, ref, s->n_vocab, s->n_embd));
         weights->own_head = !s->tied_embeddings || format != weights->embed.format;
     }
     if (!own)

@@ -95,8 +95,10 @@ typedef struct shoal_weights_source {
     int32_t n_mtp;               /* MTP layers to use: 0 or 1 */
     shoal_weights_choice choice; /* what the matrices of attention, MLPs and head become */
     shoal_loader *loader;
-    shoal_pack_cache *cache;            /* --cache, or NULL */
-    shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
+    shoal_pack_cache *cache; /* --cache, or NULL */
+    bool measuring; /* check: the first expert of a layer stands for all, nothing will be loaded */
+    const shoal_model_announced *announced; /* check: instead of tensors; NULL: there are some */
+    shoal_expert_format *expert_format;     /* [n_moe_layer], filled by check */
     shoal_log *log;
     /* Called after each tensor of the load; a status other than OK ends the load. May be NULL. */
     shoal_status (*loaded)(void *arg, const shoal_weights_totals *so_far);

@@ -60,7 +60,8 @@ static shoal_status check_kv_b(shoal_walker *w, shoal_attention_weights *a, bool
     const shoal_attention_config *c = &w->spec->attention;
     const int32_t n_row = c->n_head * (c->nope_dim + c->v_dim);
     shoal_format format;
-    SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, c->kv_lora_rank));
+    w->role = SHOAL_ROLE_KV_B;
+    SHOAL_TRY(shoal__walk_format(&format, w, ref, n_row, c->kv_lora_rank));
     if (!own)
         return SHOAL_OK;
     SHOAL_TRY(shoal__mla_heads_open(a, c, format, w->source->log));

@@ -56,8 +56,8 @@ static shoal_status visit_part(shoal_walker *w, const expert_part *part, shoal_f
     shoal_weight_ref ref = part_ref(name, w, part, layer, expert, false);
     if (w->pass == SHOAL_PASS_CHECK) {
         shoal_format found;
-        SHOAL_TRY(
-            shoal_load_check_matrix(&found, w->source->loader, ref, part->n_row, part->n_col));
+        w->role = part->role;
+        SHOAL_TRY(shoal__walk_format(&found, w, ref, part->n_row, part->n_col));
         SHOAL_TRY(note_format(format, found, expert, name, w->source->log));
         if (own) {
             *part->m = (shoal_matrix){.format = found, .n_row = part->n_row, .n_col = part->n_col};
@@ -116,7 +116,7 @@ shoal_status shoal__walk_expert(shoal_walker *w, shoal_expert *x, shoal_expert_f
 shoal_status shoal__walk_experts(shoal_walker *w, shoal_weights *weights, int32_t layer,
                                  int32_t moe_layer)
 {
-    const int32_t n_expert = w->spec->router.n_expert;
+    const int32_t n_expert = w->source->measuring ? 1 : w->spec->router.n_expert;
     shoal_expert none;
     shoal_expert *kept = weights->kept_expert;
     int32_t n_local = 0;

@@ -46,12 +46,43 @@ void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref)
         shoal__walk_count(w, ref, m->n_row);
 }
 
+/* What checkpoint/load.h makes of what is announced. FP8 and MXFP4 are of matrices that whole rows
+ * are multiplied with, MXFP4 of experts only. */
+static shoal_format announced_format(const shoal_model_announced *a, shoal_role role,
+                                     shoal_weights_choice choice)
+{
+    static const shoal_format chosen[] = {[SHOAL_WEIGHTS_BF16] = SHOAL_FORMAT_BF16,
+                                          [SHOAL_WEIGHTS_Q8] = SHOAL_FORMAT_Q8,
+                                          [SHOAL_WEIGHTS_Q4] = SHOAL_FORMAT_Q4};
+    const bool plain = role == SHOAL_ROLE_EMBED || role == SHOAL_ROLE_LM_HEAD ||
+                       role == SHOAL_ROLE_ROUTER || role == SHOAL_ROLE_SHARED_EXPERT_GATE ||
+                       role == SHOAL_ROLE_MTP_PROJECT;
+    const bool of_expert = role >= SHOAL_ROLE_EXPERT_GATE && role <= SHOAL_ROLE_EXPERT_DOWN;
+    if (a->mxfp4 && of_expert && choice != SHOAL_WEIGHTS_BF16)
+        return SHOAL_FORMAT_MXFP4;
+    if (choice != SHOAL_WEIGHTS_NATIVE)
+        return chosen[choice];
+    if (a->fp8 && !plain)
+        return SHOAL_FORMAT_FP8_BLOCK;
+    shoal_format format;
+    return shoal_format_of_dtype(&format, a->dtype) ? format : SHOAL_FORMAT_BF16;
+}
+
+shoal_status shoal__walk_format(shoal_format *format, const shoal_walker *w, shoal_weight_ref ref,
+                                int32_t n_row, int32_t n_col)
+{
+    if (w->source->announced == NULL)
+        return shoal_load_check_matrix(format, w->source->loader, ref, n_row, n_col);
+    *format = announced_format(w->source->announced, w->role, ref.weights);
+    return SHOAL_OK;
+}
+
 shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, shoal_weight_ref ref,
                                  int32_t n_row, int32_t n_col)
 {
     if (w->pass == SHOAL_PASS_CHECK) {
         shoal_format format;
-        SHOAL_TRY(shoal_load_check_matrix(&format, w->source->loader, ref, n_row, n_col));
+        SHOAL_TRY(shoal__walk_format(&format, w, ref, n_row, n_col));
         if (own) {
             *m = (shoal_matrix){.format = format, .n_row = n_row, .n_col = n_col};
             shoal__walk_check(w, m, ref);
@@ -76,7 +107,7 @@ shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, sho
 shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_weight_ref ref,
                                  int32_t n)
 {
-    if (w->pass == SHOAL_PASS_CHECK)
+    if (w->pass == SHOAL_PASS_CHECK && w->source->announced == NULL)
         SHOAL_TRY(shoal_load_check_vector(w->source->loader, ref, n));
     if (!own)
         return SHOAL_OK;
@@ -117,6 +148,7 @@ shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own
     shoal_weight_ref ref =
         shoal_weight_ref_of(shoal_spec_tensor_name(name, w->spec, role, layer, 0));
     ref.weights = choice_for(w, role);
+    w->role = role;
     return shoal__visit_matrix(w, m, own, ref, n_row, n_col);
 }
 

@@ -32,6 +32,7 @@ typedef struct shoal_walker {
     bool collects;
     unsigned char *image;   /* NULL while measuring */
     size_t image_bytes;     /* taken so far */
+    shoal_role role;        /* of the matrix that is visited */
     uint64_t *memory_class; /* which of totals' packed byte counts the current tensors belong to */
 } shoal_walker;
 
@@ -50,6 +51,11 @@ shoal_status shoal__visit_vector_role(shoal_walker *w, float **v, bool own, shoa
 
 /* Check: count a matrix of this rank, whose header is set, and point it to what is kept of it. */
 void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref);
+
+/* Check: the format that a matrix of w->role packs to, from its tensor or from what config.json
+ * announces. */
+shoal_status shoal__walk_format(shoal_format *format, const shoal_walker *w, shoal_weight_ref ref,
+                                int32_t n_row, int32_t n_col);
 
 /* For tensors that are not kept as stored. */
 void shoal__walk_carve(shoal_walker *w, shoal_matrix *m);

@@ -1,0 +1,59 @@
+/* What pieces of a step take on a rank, us. Layering: private to launcher/predict. */
+#ifndef SHOAL_LAUNCHER_PREDICT_COSTS_H
+#define SHOAL_LAUNCHER_PREDICT_COSTS_H
+
+#include "launcher/predict/predict.h"
+
+/* What is imagined away, to see what a step is bound by. */
+typedef struct shoal__ideal {
+    bool read, compute, latency, wire, balance;
+} shoal__ideal;
+
+typedef struct shoal__costs {
+    const shoal_predict_run *run;
+    const shoal_placement *placement;
+    const shoal_model_measured *measured;
+    shoal__ideal ideal;
+    /* Of every source: a row at this position on average. */
+    double position;
+    int32_t n_work; /* how much is drawn: products of tokens, ranks and layers */
+    size_t dispatch_row_bytes, combine_row_bytes;
+} shoal__costs;
+
+/* n_row rows through matrices: the mean layer of `n_layer`. */
+double shoal__pass_us(const shoal__costs *c, int32_t rank, const shoal_pass_work *work,
+                      double n_row, int32_t n_layer);
+/* Attention with norm, projections and residual, of one layer; n_chunk sequences that the rows are
+ * of. */
+double shoal__attention_us(const shoal__costs *c, int32_t rank, double n_row, double n_chunk);
+/* Norm, router and packing of rows that go to n_away other ranks each on average. */
+double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away);
+/* Adding up the results of n_slot slots. */
+double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+/* An expert with n_slot rows, without what is the same for all experts of a layer. */
+double shoal__expert_us(const shoal__costs *c, int32_t rank, double n_slot);
+/* What a rank's experts take besides, for n_row rows that came with n_slot slots, and their
+ * results. */
+double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+/* Logits and sampling of n_logit rows. */
+double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_logit);
+/* Rank 0 between two steps. */
+double shoal__control_us(const shoal__costs *c, double n_sequence);
+
+/* Bytes of a dispatch message and of what comes back (comm/plan.h). */
+double shoal__dispatch_message_bytes(const shoal__costs *c, int32_t n_row, int32_t n_slot);
+double shoal__combine_message_bytes(const shoal__costs *c, int32_t n_row, int32_t n_slot);
+
+/* One step of all ranks in time, from the control message to the last result. */
+typedef struct shoal__step {
+    const int32_t *n_row;   /* [n_rank] */
+    const int32_t *n_chunk; /* [n_rank] sequences of these rows */
+    const int32_t *n_logit; /* [n_rank] */
+    double n_sequence;
+} shoal__step;
+
+/* Fills everything of *out but gain and bound. Errors: NO_MEMORY. */
+shoal_status shoal__lockstep(shoal_step_prediction *out, const shoal__costs *c,
+                             const shoal__step *step, shoal_log *log);
+
+#endif

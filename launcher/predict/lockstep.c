@@ -1,0 +1,382 @@
+/* A step in time. Each rank has a clock; an MoE layer is walked as runtime/model does it, part by
+ * part: attention and sending of all parts, then experts of all parts, and results are collected
+ * when the next layer begins. A chain of some layers with choices drawn from the source stands for
+ * all. Messages leave through the card of the host, one after the other, and enter through the card
+ * of the other; a rank pays for each with its processor, too. */
+#include "launcher/predict/costs.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Copies of a message's bytes by the processors of sender and receiver: system calls of TCP, or the
+ * memory that ranks of a host share. */
+#define WIRE_BYTE_NS 0.25
+
+enum { PART_MAX = 4, CHAIN_MIN = 8, CHAIN_MAX = 160, WARM_UP = 2 };
+
+/* Rows of a part on their way, per rank. */
+typedef struct part {
+    shoal_routing_step routed;
+    int32_t *n_row;     /* [n_rank] */
+    double *arrived_us; /* [n_rank] when the last message for this rank is there */
+    double *taken_us;   /* [n_rank] what taking these messages costs it */
+    double *last_us;    /* [n_rank] and the last of them */
+    bool away;          /* results are to be collected */
+} part;
+
+typedef struct walk {
+    const shoal__costs *c;
+    const shoal_cluster *cluster;
+    const shoal__step *step;
+    shoal_log *log;
+    int32_t n_rank, n_part, layer;
+    part part[PART_MAX];
+    double *clock_us;            /* [n_rank] */
+    double *sends_us, *takes_us; /* [n_host] until when the card is busy */
+    double *memory;              /* behind all of these */
+    double *work_us;             /* [n_rank] of the experts */
+    int32_t *expert;             /* choices of one part */
+    double n_bytes, n_message, experts_us, imbalance_us, attention_us; /* sums */
+} walk;
+
+static double max2(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+/* A message leaves `from` at its clock. Returns when it is at `to`. */
+static double send(walk *w, int32_t from, int32_t to, double n_bytes)
+{
+    const shoal_cluster_link *l = shoal_cluster_link_at(w->cluster, from, to);
+    const shoal__ideal *ideal = &w->c->ideal;
+    const int32_t a = w->cluster->rank[from].host, b = w->cluster->rank[to].host;
+    const double wire = ideal->wire ? 0 : 1e-3;
+    const double latency = ideal->latency ? 0 : l->latency_us;
+    w->n_bytes += n_bytes;
+    w->n_message += 1;
+    w->clock_us[from] +=
+        (ideal->latency ? 0 : l->overhead_us) + (ideal->wire ? 0 : n_bytes * WIRE_BYTE_NS * 1e-3);
+    if (a == b)
+        return w->clock_us[from] + latency + n_bytes * wire / l->gb_per_s;
+    const double out =
+        w->cluster->host[a].nic_gb_per_s > 0 ? w->cluster->host[a].nic_gb_per_s : l->gb_per_s;
+    const double in =
+        w->cluster->host[b].nic_gb_per_s > 0 ? w->cluster->host[b].nic_gb_per_s : l->gb_per_s;
+    const double start = max2(w->clock_us[from], w->sends_us[a]);
+    w->sends_us[a] = start + n_bytes * wire / out;
+    w->takes_us[b] = max2(w->takes_us[b], start) + n_bytes * wire / in;
+    return max2(start + n_bytes * wire / l->gb_per_s, w->takes_us[b]) + latency;
+}
+
+/* The same, as part of what `to` waits for. */
+static void send_part(walk *w, part *p, int32_t from, int32_t to, double n_bytes)
+{
+    const shoal_cluster_link *l = shoal_cluster_link_at(w->cluster, from, to);
+    p->arrived_us[to] = max2(p->arrived_us[to], send(w, from, to, n_bytes));
+    p->last_us[to] = (w->c->ideal.latency ? 0 : l->overhead_us) +
+                     (w->c->ideal.wire ? 0 : n_bytes * WIRE_BYTE_NS * 1e-3);
+    p->taken_us[to] += p->last_us[to];
+}
+
+/* What has come of a part is taken: most of it while waiting for the last message. */
+static void take(walk *w, const part *p, int32_t rank)
+{
+    const double busy = w->clock_us[rank] + p->taken_us[rank];
+    w->clock_us[rank] = max2(busy, p->arrived_us[rank] + p->last_us[rank]);
+}
+
+static void reset(walk *w, part *p)
+{
+    memset(p->arrived_us, 0, (size_t)w->n_rank * sizeof(double));
+    memset(p->taken_us, 0, (size_t)w->n_rank * sizeof(double));
+    memset(p->last_us, 0, (size_t)w->n_rank * sizeof(double));
+}
+
+static size_t at(const walk *w, int32_t from, int32_t to)
+{
+    return (size_t)from * (size_t)w->n_rank + (size_t)to;
+}
+
+/* Results of the layer before, if they are away. */
+static void collect(walk *w, part *p)
+{
+    for (int32_t r = 0; r < w->n_rank && p->away; r++) {
+        int64_t n_slot = 0;
+        if (p->n_row[r] == 0)
+            continue;
+        for (int32_t d = 0; d < w->n_rank; d++)
+            n_slot += p->routed.slots[at(w, r, d)];
+        take(w, p, r);
+        w->clock_us[r] += shoal__collect_us(w->c, r, p->n_row[r], (double)n_slot);
+    }
+    p->away = false;
+}
+
+static bool has_experts(const walk *w, int32_t rank)
+{
+    return w->c->placement->expert_weight[rank] > 0;
+}
+
+/* Attention, router, and the rows leave; to every rank that has experts, if only a header. */
+static void send_rows(walk *w, part *p)
+{
+    const shoal__costs *c = w->c;
+    const int32_t n_moe_layer = c->run->spec->n_moe_layer;
+    reset(w, p);
+    double slowest_us = 0;
+    for (int32_t r = 0; r < w->n_rank; r++) {
+        const int32_t n_row = p->n_row[r];
+        int64_t n_away = 0;
+        if (n_row == 0 && w->step->n_row[r] == 0)
+            continue;
+        for (int32_t d = 0; d < w->n_rank; d++)
+            n_away += d != r ? p->routed.rows[at(w, r, d)] : 0;
+        const double chunks = (double)w->step->n_chunk[r];
+        double us = shoal__attention_us(c, r, n_row, chunks);
+        us += shoal__route_us(c, r, n_row, n_row > 0 ? (double)n_away / n_row : 0);
+        const double shared = shoal__pass_us(c, r, &c->measured->shared, n_row, n_moe_layer);
+        slowest_us = max2(slowest_us, us + shared);
+        w->clock_us[r] += us;
+        for (int32_t i = 1; i < w->n_rank; i++) {
+            const int32_t d = (r + i) % w->n_rank;
+            if (has_experts(w, d))
+                send_part(w, p, r, d,
+                          shoal__dispatch_message_bytes(c, p->routed.rows[at(w, r, d)],
+                                                        p->routed.slots[at(w, r, d)]));
+        }
+        w->clock_us[r] += shared; /* while they travel */
+    }
+    w->attention_us += slowest_us;
+}
+
+/* work_us: what the experts of each rank take. */
+static void experts_us(walk *w, const part *p)
+{
+    const shoal_placement *placement = w->c->placement;
+    memset(w->work_us, 0, (size_t)w->n_rank * sizeof(double));
+    for (int32_t e = 0; e < placement->n_expert; e++) {
+        const int32_t owner = shoal_placement_owner(placement, w->layer, e);
+        if (p->routed.chosen[e] > 0)
+            w->work_us[owner] += shoal__expert_us(w->c, owner, p->routed.chosen[e]);
+    }
+    double sum = 0, most = 0;
+    int32_t n = 0;
+    for (int32_t r = 0; r < w->n_rank; r++) {
+        int64_t n_row = 0, n_slot = 0;
+        for (int32_t s = 0; s < w->n_rank; s++) {
+            n_row += p->routed.rows[at(w, s, r)];
+            n_slot += p->routed.slots[at(w, s, r)];
+        }
+        w->work_us[r] += shoal__slots_us(w->c, r, (double)n_row, (double)n_slot);
+        sum += w->work_us[r];
+        n += has_experts(w, r);
+        most = max2(most, w->work_us[r]);
+    }
+    const double mean = n > 0 ? sum / n : 0;
+    w->experts_us += mean;
+    w->imbalance_us += w->c->ideal.balance ? 0 : most - mean;
+    for (int32_t r = 0; w->c->ideal.balance && r < w->n_rank; r++)
+        w->work_us[r] = has_experts(w, r) ? mean : 0;
+}
+
+/* Experts of the rows that have come, and results leave. */
+static void work(walk *w, part *p)
+{
+    experts_us(w, p);
+    for (int32_t r = 0; r < w->n_rank; r++)
+        if (has_experts(w, r))
+            take(w, p, r);
+    reset(w, p);
+    for (int32_t r = 0; r < w->n_rank; r++) {
+        if (!has_experts(w, r))
+            continue;
+        w->clock_us[r] += w->work_us[r];
+        for (int32_t s = 0; s < w->n_rank; s++)
+            if (s != r && p->routed.rows[at(w, s, r)] > 0)
+                send_part(w, p, r, s,
+                          shoal__combine_message_bytes(w->c, p->routed.rows[at(w, s, r)],
+                                                       p->routed.slots[at(w, s, r)]));
+    }
+    p->away = true;
+}
+
+/* One MoE layer with the choices of this draw. */
+static void moe_layer(walk *w, int64_t draw)
+{
+    const shoal_routing *routing = w->c->run->routing;
+    for (int32_t i = 0; i < w->n_part; i++) {
+        part *p = &w->part[i];
+        int64_t n_token = 0;
+        collect(w, p);
+        for (int32_t r = 0; r < w->n_rank; r++)
+            n_token += p->n_row[r];
+        routing->draw(routing->source, w->expert, w->layer, draw * w->n_part + i, (int32_t)n_token);
+        shoal_routing_step_fill(&p->routed, w->c->placement, w->layer, w->expert, routing->top_k,
+                                p->n_row);
+        send_rows(w, p);
+    }
+    for (int32_t i = 0; i < w->n_part; i++)
+        work(w, &w->part[i]);
+}
+
+static double latest(const walk *w)
+{
+    double us = 0;
+    for (int32_t r = 0; r < w->n_rank; r++)
+        us = max2(us, w->clock_us[r]);
+    return us;
+}
+
+static void begin(walk *w)
+{
+    memset(w->clock_us, 0, (size_t)w->n_rank * sizeof(double));
+    w->clock_us[0] = shoal__control_us(w->c, w->step->n_sequence);
+    for (int32_t r = 1; r < w->n_rank; r++) {
+        const double tokens = 64 + 8.0 * w->step->n_row[r];
+        w->clock_us[r] = send(w, 0, r, tokens);
+    }
+    w->n_bytes = w->n_message = 0;
+}
+
+/* What comes behind the layers: logits and draws, and results go to rank 0. */
+static void end(walk *w, shoal_step_prediction *out)
+{
+    double before = latest(w);
+    for (int32_t r = 0; r < w->n_rank; r++)
+        w->clock_us[r] =
+            before + (w->step->n_row[r] > 0 ? shoal__logits_us(w->c, r, w->step->n_logit[r]) : 0);
+    out->logits_us = latest(w) - before;
+    before = latest(w);
+    for (int32_t r = 1; r < w->n_rank; r++)
+        if (w->step->n_row[r] > 0)
+            w->clock_us[0] = max2(w->clock_us[0], send(w, r, 0, 64 + 8.0 * w->step->n_logit[r]));
+    out->control_us += latest(w) - before;
+    out->step_us = latest(w);
+}
+
+static double dense_us(const walk *w)
+{
+    const shoal_spec *s = w->c->run->spec;
+    const int32_t n_dense = s->n_layer - s->n_moe_layer;
+    double most = 0;
+    for (int32_t r = 0; r < w->n_rank && n_dense > 0; r++)
+        most = max2(
+            most, shoal__attention_us(w->c, r, w->step->n_row[r], w->step->n_chunk[r]) +
+                      shoal__pass_us(w->c, r, &w->c->measured->dense, w->step->n_row[r], n_dense));
+    return most * n_dense;
+}
+
+/* Layers simulated: more where a step has few rows and chance counts most. */
+static int32_t chain_length(const walk *w, int64_t n_token)
+{
+    const double per_layer = (double)n_token * w->c->run->routing->top_k * 4 +
+                             (double)w->n_rank * w->n_rank * 4 + w->c->placement->n_expert;
+    const double n = w->c->n_work / per_layer;
+    return n < CHAIN_MIN ? CHAIN_MIN : n > CHAIN_MAX ? CHAIN_MAX : (int32_t)n;
+}
+
+static void run(walk *w, shoal_step_prediction *out, int64_t n_token)
+{
+    const int32_t n_moe = w->c->run->spec->n_moe_layer, n_chain = chain_length(w, n_token);
+    begin(w);
+    out->control_us = latest(w);
+    double begun = 0;
+    for (int32_t i = 0; i < n_chain && n_moe > 0; i++) {
+        if (i == WARM_UP) {
+            begun = latest(w);
+            w->attention_us = w->experts_us = w->imbalance_us = w->n_bytes = w->n_message = 0;
+        }
+        w->layer = (int32_t)((int64_t)i * n_moe / n_chain);
+        moe_layer(w, i);
+    }
+    const double scale = n_moe / (double)(n_chain - WARM_UP);
+    const double chain = n_moe > 0 ? (latest(w) - begun) * scale : 0, dense = dense_us(w);
+    out->exchange_bytes = w->n_bytes * scale;
+    out->exchange_messages = w->n_message * scale;
+    out->attention_us = dense + w->attention_us * scale;
+    out->experts_us = w->experts_us * scale;
+    out->imbalance_us = w->imbalance_us * scale;
+    for (int32_t r = 0; r < w->n_rank; r++)
+        w->clock_us[r] = out->control_us + dense + chain;
+    for (int32_t h = 0; h < w->cluster->n_host; h++) /* the chain's own time ends here */
+        w->sends_us[h] = w->takes_us[h] = 0;
+    end(w, out);
+    out->exchange_us = out->step_us - out->control_us - out->attention_us - out->experts_us -
+                       out->imbalance_us - out->logits_us;
+}
+
+/* Parts as runtime/model/overlap.c cuts them. */
+static int32_t n_part_of(const shoal__costs *c, int64_t n_token)
+{
+    const shoal_router_config *router = &c->run->spec->router;
+    const int64_t per_part = (int64_t)c->run->overlap_rows * router->n_expert;
+    if (per_part == 0 || c->placement->n_rank == 1)
+        return 1;
+    const int64_t n = n_token * router->top_k / per_part;
+    return n >= 4 ? 4 : n >= 2 ? 2 : 1;
+}
+
+static shoal_status open_walk(walk *w, int64_t n_token)
+{
+    const size_t n_rank = (size_t)w->n_rank, n_host = (size_t)w->cluster->n_host;
+    const size_t n_part = (size_t)w->n_part;
+    w->memory = calloc(2 * n_rank + 2 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
+    w->expert = malloc(((size_t)n_token + 1) * (size_t)w->c->run->routing->top_k * sizeof(int32_t));
+    int32_t *rows = calloc(n_part * n_rank, sizeof *rows);
+    w->part[0].n_row = rows;
+    if (w->memory == NULL || w->expert == NULL || rows == NULL)
+        return shoal_fail(w->log, SHOAL_NO_MEMORY, "no memory for a step of %zu ranks", n_rank);
+    double *next = w->memory;
+    w->clock_us = next, next += n_rank;
+    w->work_us = next, next += n_rank;
+    w->sends_us = next, next += n_host;
+    w->takes_us = next, next += n_host;
+    for (size_t i = 0; i < n_part; i++) {
+        part *p = &w->part[i];
+        p->n_row = rows + i * n_rank;
+        p->arrived_us = next, next += n_rank;
+        p->taken_us = next, next += n_rank;
+        p->last_us = next, next += n_rank;
+        SHOAL_TRY(shoal_routing_step_open(&p->routed, w->c->placement, w->log));
+    }
+    for (size_t r = 0; r < n_rank; r++) {
+        int32_t row0 = 0;
+        for (int32_t i = 0; i < w->n_part; i++) {
+            const int32_t n_left = w->n_part - i;
+            w->part[i].n_row[r] = (w->step->n_row[r] - row0 + n_left - 1) / n_left;
+            row0 += w->part[i].n_row[r];
+        }
+    }
+    return SHOAL_OK;
+}
+
+static void close_walk(walk *w)
+{
+    free(w->memory);
+    free(w->expert);
+    free(w->part[0].n_row);
+    for (int32_t i = 0; i < w->n_part; i++)
+        shoal_routing_step_close(&w->part[i].routed);
+}
+
+shoal_status shoal__lockstep(shoal_step_prediction *out, const shoal__costs *c,
+                             const shoal__step *step, shoal_log *log)
+{
+    int64_t n_token = 0;
+    for (int32_t r = 0; r < c->placement->n_rank; r++)
+        n_token += step->n_row[r];
+    walk w = {.c = c,
+              .cluster = c->run->cluster,
+              .step = step,
+              .log = log,
+              .n_rank = c->placement->n_rank,
+              .n_part = n_part_of(c, n_token)};
+    const shoal_status status = open_walk(&w, n_token);
+    if (status == SHOAL_OK) {
+        *out = (shoal_step_prediction){.tokens = (double)n_token};
+        run(&w, out, n_token);
+    }
+    close_walk(&w);
+    return status;
+}

@@ -1,0 +1,363 @@
+/* The cost model: expectations of routing against known values, bytes of messages against the plan
+ * that a run builds, properties of shares and of predicted times. */
+#include "comm/message.h"
+#include "launcher/cluster/cluster_presets.h"
+#include "launcher/predict/costs.h"
+#include "tests/support/check_main.h"
+
+#include <math.h>
+#include <string.h>
+
+static shoal_log log_;
+
+typedef struct fixture {
+    shoal_checkpoint *checkpoint;
+    shoal_spec spec;
+    shoal_routing_uniform uniform;
+    shoal_routing routing;
+} fixture;
+
+static void open_fixture(fixture *f, const char *name)
+{
+    char path[512];
+    shoal_log_init(&log_, NULL, 0, "test");
+    snprintf(path, sizeof path, "%s/tests/configs/%s", getenv("SHOAL_SOURCE_DIR"), name);
+    ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_routing_uniform_open(&f->uniform, &f->spec.router, &log_), SHOAL_OK);
+    f->routing = shoal_routing_of_uniform(&f->uniform);
+}
+
+static void close_fixture(fixture *f)
+{
+    shoal_routing_uniform_close(&f->uniform);
+    shoal_spec_close(&f->spec);
+    shoal_checkpoint_close(f->checkpoint);
+}
+
+static shoal_routing_means expect(const fixture *f, int32_t n_rank, int32_t n_token)
+{
+    shoal_placement p;
+    shoal_routing_means means;
+    int32_t tokens[SHOAL_MAX_RANK] = {0};
+    for (int32_t t = 0; t < n_token; t++)
+        tokens[t % n_rank]++;
+    ck_assert_int_eq(shoal_placement_open(&p, f->spec.n_moe_layer, f->spec.router.n_expert,
+                                          f->spec.router.n_group, n_rank, NULL, NULL, &log_),
+                     SHOAL_OK);
+    ck_assert_int_eq(shoal_routing_expect(&means, &f->routing, &p, tokens, 2000, &log_), SHOAL_OK);
+    shoal_placement_close(&p);
+    return means;
+}
+
+/* DeepSeek-V3 with its groups: most experts of a rank per layer for one token, and ranks that a
+ * token goes to beside its own (another simulation of the same rules). */
+START_TEST(groups_of_deepseek_are_unbalanced)
+{
+    static const struct {
+        int32_t n_rank;
+        double max_active, remote;
+    } known[] = {{2, 5.55, 0.96}, {4, 4.26, 2.19}, {8, 3.48, 3.16}, {16, 2.55, 4.99}};
+    fixture f;
+    open_fixture(&f, "DeepSeek-V3");
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const shoal_routing_means m = expect(&f, known[i].n_rank, 1);
+        ck_assert_double_eq_tol(m.mean_active, 8.0 / known[i].n_rank, 1e-9);
+        ck_assert_double_eq_tol(m.max_active, known[i].max_active, 0.03 * m.max_active);
+        ck_assert_double_eq_tol(m.remote_rows, known[i].remote, 0.03 * m.remote_rows);
+    }
+    const shoal_routing_means many = expect(&f, 8, 32);
+    ck_assert_double_eq_tol(many.max_active / many.mean_active, 1.22, 0.04);
+    close_fixture(&f);
+}
+END_TEST
+
+/* Without groups: a token misses a rank of E / R experts with C(E - E/R, k) / C(E, k). */
+START_TEST(without_groups_the_closed_form_holds)
+{
+    fixture f;
+    open_fixture(&f, "Qwen3-30B-A3B");
+    const int32_t n_expert = f.spec.router.n_expert, k = f.spec.router.top_k;
+    for (int32_t n_rank = 2; n_rank <= 16; n_rank *= 2) {
+        double miss = 1;
+        for (int32_t j = 0; j < k; j++)
+            miss *= (double)(n_expert - n_expert / n_rank - j) / (n_expert - j);
+        const shoal_routing_means m = expect(&f, n_rank, 1);
+        ck_assert_double_eq_tol(m.remote_rows, (n_rank - 1) * (1 - miss), 0.08);
+    }
+    /* Of E experts those that 32 tokens choose: E * (1 - (1 - k/E)^32). */
+    const shoal_routing_means many = expect(&f, 4, 32);
+    const double active = n_expert * (1 - pow(1 - (double)k / n_expert, 32));
+    ck_assert_double_eq_tol(4 * many.mean_active, active, 0.02 * active);
+    ck_assert_double_eq_tol(4 * many.mean_slots, 32.0 * k, 1e-6);
+    close_fixture(&f);
+}
+END_TEST
+
+static void fill_rank(shoal_cluster *c, int32_t r, double speed, double memory_gb)
+{
+    shoal_cluster_rank *rank = &c->rank[r];
+    *rank = (shoal_cluster_rank){.host = r,
+                                 .gpu = -1,
+                                 .n_thread = 8,
+                                 .memory_bytes = (uint64_t)(memory_gb * 1e9),
+                                 .layer_us = 20};
+    c->host[r] = (shoal_cluster_host){.n_core = 8, .nic_gb_per_s = 1.17};
+    shoal_device_fill(rank, &(shoal_device_rates){.int8_gop_per_s = 3000 * speed,
+                                                  .f32_gflop_per_s = 800 * speed,
+                                                  .read_gb_per_s = 60 * speed});
+}
+
+/* n_rank hosts with a rank each. */
+static void make_cluster(shoal_cluster *c, int32_t n_rank, double memory_gb)
+{
+    ck_assert_int_eq(shoal_cluster_open(c, n_rank, n_rank, &log_), SHOAL_OK);
+    for (int32_t r = 0; r < n_rank; r++) {
+        fill_rank(c, r, 1, memory_gb);
+        for (int32_t q = 0; q < n_rank; q++)
+            if (q != r)
+                *shoal_cluster_link_at(c, r, q) =
+                    (shoal_cluster_link){.latency_us = 30, .gb_per_s = 1.17, .overhead_us = 5};
+    }
+}
+
+static shoal_predict_run run_of(const fixture *f, const shoal_cluster *c, int32_t n_sequence)
+{
+    return (shoal_predict_run){.spec = &f->spec,
+                               .checkpoint = f->checkpoint,
+                               .fast = true,
+                               .weights = SHOAL_WEIGHTS_Q4,
+                               .kv_dtype = SHOAL_KV_BF16,
+                               .n_context = 640,
+                               .n_sequence = n_sequence,
+                               .prefill_chunk = 256,
+                               .overlap_rows = SHOAL_OVERLAP_ROWS,
+                               .n_prompt = 512,
+                               .n_gen = 128,
+                               .cluster = c,
+                               .routing = &f->routing};
+}
+
+static shoal_speed speed_of(const shoal_predict_run *run, const double *expert,
+                            const double *sequence)
+{
+    const shoal_spec *s = run->spec;
+    shoal_placement p;
+    shoal_model_measured measured;
+    shoal_speed speed;
+    shoal_rank_memory memory[16];
+    ck_assert_int_eq(shoal_placement_open(&p, s->n_moe_layer, s->router.n_expert, s->router.n_group,
+                                          run->cluster->n_rank, expert, sequence, &log_),
+                     SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_memory(memory, &measured, run, &p, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_speed(&speed, run, &p, &measured, true, &log_), SHOAL_OK);
+    shoal_placement_close(&p);
+    return speed;
+}
+
+START_TEST(equal_ranks_get_equal_shares)
+{
+    fixture f;
+    shoal_cluster c;
+    double expert[4], sequence[4];
+    open_fixture(&f, "Qwen3-30B-A3B");
+    make_cluster(&c, 4, 64);
+    const shoal_predict_run run = run_of(&f, &c, 8);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    for (int r = 1; r < 4; r++) {
+        ck_assert_double_eq_tol(expert[r], expert[0], 1e-9 * expert[0]);
+        ck_assert_double_eq_tol(sequence[r], sequence[0], 1e-9 * sequence[0]);
+    }
+    double again[4], more[4];
+    ck_assert_int_eq(shoal_predict_weights(again, more, &run, &log_), SHOAL_OK);
+    ck_assert(memcmp(again, expert, sizeof again) == 0 && memcmp(more, sequence, sizeof more) == 0);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(a_slow_rank_gets_less_and_the_whole_gains)
+{
+    fixture f;
+    shoal_cluster c;
+    double expert[4], sequence[4];
+    open_fixture(&f, "Qwen3-30B-A3B");
+    make_cluster(&c, 4, 64);
+    fill_rank(&c, 2, 0.25, 64);
+    const shoal_predict_run run = run_of(&f, &c, 32);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    ck_assert_double_eq_tol(expert[2], 0.25 * expert[0], 1e-6 * expert[0]);
+    ck_assert_double_le(sequence[2], 0.251 * sequence[0]);
+    const shoal_speed weighted = speed_of(&run, expert, sequence);
+    const shoal_speed uniform = speed_of(&run, NULL, NULL);
+    ck_assert_double_gt(weighted.decode_tok_per_s, 1.5 * uniform.decode_tok_per_s);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(nobody_gets_more_than_fits)
+{
+    fixture f;
+    shoal_cluster c;
+    double expert[4], sequence[4];
+    open_fixture(&f, "Qwen3-30B-A3B"); /* 17.2 GB in q4 */
+    make_cluster(&c, 4, 12);
+    fill_rank(&c, 3, 4, 4); /* the fastest has least room */
+    const shoal_predict_run run = run_of(&f, &c, 4);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    shoal_placement p;
+    shoal_model_measured measured;
+    shoal_rank_memory memory[4];
+    ck_assert_int_eq(shoal_placement_open(&p, f.spec.n_moe_layer, f.spec.router.n_expert, 1, 4,
+                                          expert, sequence, &log_),
+                     SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_memory(memory, &measured, &run, &p, &log_), SHOAL_OK);
+    for (int r = 0; r < 4; r++)
+        ck_assert_uint_le(memory[r].total_bytes, c.rank[r].memory_bytes);
+    ck_assert_uint_gt(memory[3].model.expert_bytes, 1000000000); /* and is used all the same */
+    shoal_placement_close(&p);
+    shoal_overflow least;
+    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &log_), SHOAL_OK);
+    ck_assert_double_eq(least.over_bytes, 0);
+    for (int r = 0; r < 4; r++)
+        c.rank[r].memory_bytes = 4000000000;
+    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &log_), SHOAL_OK);
+    ck_assert_double_gt(least.over_bytes, 1e9);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(weak_ranks_become_expert_only)
+{
+    fixture f;
+    shoal_cluster c;
+    double expert[8], sequence[8];
+    open_fixture(&f, "DeepSeek-V3"); /* 17 G parameters of attention, shared experts and ends */
+    make_cluster(&c, 8, 34);         /* too little for 14 GB of attention and 27 GB of experts */
+    fill_rank(&c, 0, 4, 220);
+    const shoal_predict_run run = run_of(&f, &c, 1);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    int n_source = 0;
+    for (int r = 0; r < 8; r++)
+        n_source += sequence[r] > 0;
+    ck_assert_double_gt(sequence[0], 0);
+    ck_assert_int_le(n_source, 4);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
+START_TEST(better_hardware_is_never_slower)
+{
+    fixture f;
+    shoal_cluster c;
+    open_fixture(&f, "Qwen3-30B-A3B");
+    make_cluster(&c, 4, 64);
+    const shoal_predict_run run = run_of(&f, &c, 8);
+    const shoal_speed base = speed_of(&run, NULL, NULL);
+    for (shoal_bound b = SHOAL_BOUND_READ; b < SHOAL_BOUND_OVERHEAD; b++) {
+        ck_assert_double_ge(base.decode.gain[b], 0.999);
+        ck_assert_double_ge(base.prefill.gain[b], 0.999);
+    }
+    for (int i = 0; i < 16; i++)
+        c.link[i].gb_per_s *= 0.02;
+    for (int r = 0; r < 4; r++)
+        c.host[r].nic_gb_per_s *= 0.02;
+    const shoal_speed narrow = speed_of(&run, NULL, NULL);
+    ck_assert_double_lt(narrow.decode_tok_per_s, base.decode_tok_per_s);
+    ck_assert_double_lt(narrow.prefill_tok_per_s, 0.5 * base.prefill_tok_per_s);
+    ck_assert_int_eq(narrow.prefill.bound, SHOAL_BOUND_WIRE);
+    shoal_predict_run reduced = run;
+    reduced.combine = SHOAL_COMBINE_REDUCED;
+    ck_assert_double_gt(speed_of(&reduced, NULL, NULL).prefill_tok_per_s,
+                        1.2 * narrow.prefill_tok_per_s);
+    const shoal_step_prediction *s = &base.decode;
+    ck_assert_double_eq_tol(s->attention_us + s->experts_us + s->imbalance_us + s->exchange_us +
+                                s->logits_us + s->control_us,
+                            s->step_us, 1e-6 * s->step_us);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
+/* Messages of the same choices, as comm plans them. */
+START_TEST(bytes_are_those_of_the_exchange)
+{
+    enum { N_RANK = 4, N_TOKEN = 37 };
+    fixture f;
+    open_fixture(&f, "Qwen3-30B-A3B");
+    const shoal_router_config *router = &f.spec.router;
+    shoal_placement p;
+    ck_assert_int_eq(shoal_placement_open(&p, f.spec.n_moe_layer, router->n_expert, 1, N_RANK, NULL,
+                                          NULL, &log_),
+                     SHOAL_OK);
+    int32_t expert[N_TOKEN * SHOAL_MAX_TOP_K], owner[SHOAL_MAX_EXPERT], local[SHOAL_MAX_EXPERT];
+    float weight[N_TOKEN * SHOAL_MAX_TOP_K] = {0};
+    int32_t n_local[N_RANK] = {0};
+    for (int32_t e = 0; e < router->n_expert; e++) {
+        owner[e] = shoal_placement_owner(&p, 3, e);
+        local[e] = n_local[owner[e]]++;
+    }
+    const bool all[N_RANK] = {true, true, true, true};
+    const int32_t n_token[N_RANK] = {0, N_TOKEN, 0, 0};
+    f.routing.draw(f.routing.source, expert, 3, 11, N_TOKEN);
+    for (shoal_combine_kind kind = SHOAL_COMBINE_EXACT; kind <= SHOAL_COMBINE_REDUCED; kind++) {
+        const shoal_exchange_config config = {.n_rank = N_RANK,
+                                              .rank = 1,
+                                              .n_embd = f.spec.n_embd,
+                                              .top_k = router->top_k,
+                                              .n_token_max = N_TOKEN,
+                                              .n_local_max = n_local,
+                                              .may_source = all,
+                                              .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
+                                              .wire = shoal_wire_format(true, true, kind)};
+        shoal_exchange x;
+        shoal_arena arena;
+        const shoal_compute compute = {0};
+        shoal_arena_measure(&arena, "test");
+        shoal_exchange_carve(&x, &arena, &config, &compute);
+        ck_assert_int_eq(shoal_arena_open(&arena, &log_), SHOAL_OK);
+        shoal_exchange_carve(&x, &arena, &config, &compute);
+        shoal_plan_build(&x, expert, weight, N_TOKEN, owner, local, all, all);
+
+        shoal_routing_step step;
+        ck_assert_int_eq(shoal_routing_step_open(&step, &p, &log_), SHOAL_OK);
+        shoal_routing_step_fill(&step, &p, 3, expert, router->top_k, n_token);
+        const shoal_model_measured measured = {.wire = config.wire};
+        const shoal__costs costs = {.measured = &measured,
+                                    .dispatch_row_bytes = x.dispatch_row_bytes,
+                                    .combine_row_bytes = x.combine_row_bytes};
+        for (int32_t d = 0; d < N_RANK; d++) {
+            const int32_t n_row = step.rows[N_RANK + d], n_slot = step.slots[N_RANK + d];
+            ck_assert_int_eq(n_row, x.plan.send_row_offset[d + 1] - x.plan.send_row_offset[d]);
+            ck_assert_int_eq(n_slot, x.plan.send_slot_offset[d + 1] - x.plan.send_slot_offset[d]);
+            ck_assert_double_eq(
+                shoal__dispatch_message_bytes(&costs, n_row, n_slot),
+                (double)shoal__dispatch_bytes(x.dispatch_row_bytes, (size_t)n_row, (size_t)n_slot));
+            const int32_t n_back = kind == SHOAL_COMBINE_EXACT ? n_slot : n_row;
+            ck_assert_double_eq(shoal__combine_message_bytes(&costs, n_row, n_slot),
+                                (double)n_back * (double)x.combine_row_bytes);
+        }
+        shoal_routing_step_close(&step);
+        shoal_arena_close(&arena);
+    }
+    shoal_placement_close(&p);
+    close_fixture(&f);
+}
+END_TEST
+
+static void add_tests(Suite *suite)
+{
+    SHOAL_TEST(suite, groups_of_deepseek_are_unbalanced);
+    SHOAL_TEST(suite, without_groups_the_closed_form_holds);
+    SHOAL_TEST(suite, equal_ranks_get_equal_shares);
+    SHOAL_TEST(suite, a_slow_rank_gets_less_and_the_whole_gains);
+    SHOAL_TEST(suite, nobody_gets_more_than_fits);
+    SHOAL_TEST(suite, weak_ranks_become_expert_only);
+    SHOAL_TEST(suite, better_hardware_is_never_slower);
+    SHOAL_TEST(suite, bytes_are_those_of_the_exchange);
+}
+
+SHOAL_TEST_MAIN("launcher.predict", add_tests)
