@@ -108,17 +108,7 @@ __device__ void few_tokens(const shoal_cuda_item *item, int32_t band, int32_t to
             }
         }
     }
-#pragma unroll
-    for (int t = 0; t < T; t++) {
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-#pragma unroll
-            for (int apart = 16; apart >= LANES; apart /= 2)
-                acc[t][r] += __shfl_xor_sync(0xffffffffU, acc[t][r], apart);
-            if (lane < LANES)
-                part[(warp * T + t) * SHOAL_BAND + lane * R + r] = acc[t][r];
-        }
-    }
+    shoal__part_of_band<T, R>(part, acc);
 }
 
 /* The same for the quantised formats: 16 bytes are four columns (Q8) or eight of four rows. */
@@ -173,17 +163,7 @@ __device__ void few_quantised(const shoal_cuda_item *item, int32_t band, int32_t
             }
         }
     }
-#pragma unroll
-    for (int t = 0; t < T; t++) {
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-#pragma unroll
-            for (int apart = 16; apart >= R; apart /= 2)
-                acc[t][r] += __shfl_xor_sync(0xffffffffU, acc[t][r], apart);
-            if (lane < R)
-                part[(warp * T + t) * SHOAL_BAND + lane * R + r] = acc[t][r];
-        }
-    }
+    shoal__part_of_band<T, R>(part, acc);
 }
 
 template <int FORMAT, int T>
@@ -207,20 +187,9 @@ __global__ void __launch_bounds__(128, 3) matmul_few(const shoal_cuda_item *item
 
 template <int FORMAT> cudaError_t launch_few(const shoal__matmul_launch *l)
 {
-    const dim3 grid((unsigned)l->n_block), block(32 * SHOAL__N_WARP);
-    const size_t shared = (size_t)SHOAL__N_WARP * SHOAL_BAND * sizeof(float);
-    if (l->n_token == 1)
-        SHOAL_LAUNCH((matmul_few<FORMAT, 1>), grid, block, shared, l->stream, l->item, l->n_item);
-    else if (l->n_token == 2)
-        SHOAL_LAUNCH((matmul_few<FORMAT, 2>), grid, block, 2 * shared, l->stream, l->item,
-                     l->n_item);
-    else if (l->n_token <= 4)
-        SHOAL_LAUNCH((matmul_few<FORMAT, 4>), grid, block, 4 * shared, l->stream, l->item,
-                     l->n_item);
-    else
-        SHOAL_LAUNCH((matmul_few<FORMAT, 8>), grid, block, 8 * shared, l->stream, l->item,
-                     l->n_item);
-    return cudaGetLastError();
+    static shoal__few_kernel *const form[4] = {matmul_few<FORMAT, 1>, matmul_few<FORMAT, 2>,
+                                               matmul_few<FORMAT, 4>, matmul_few<FORMAT, 8>};
+    return shoal__launch_few(l, form);
 }
 
 } // namespace

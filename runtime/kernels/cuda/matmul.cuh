@@ -91,6 +91,27 @@ cudaError_t shoal__cuda_matmul_few_int8(const shoal__matmul_launch *launch, shoa
 cudaError_t shoal__cuda_matmul_tiles(const shoal__matmul_launch *launch, shoal_format format);
 cudaError_t shoal__cuda_matmul_tiles_int8(const shoal__matmul_launch *launch, shoal_format format);
 
+/* What the lanes of a warp have summed up of a band, acc [T][R rows], to part [n_warp, T, 16] in
+ * shared memory: LANES = 16 / R lanes have its rows, every LANES-th the same rows of other
+ * columns. */
+template <int T, int R>
+static __device__ __forceinline__ void shoal__part_of_band(float *part, float acc[T][R])
+{
+    enum { LANES = SHOAL_BAND / R };
+    const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+#pragma unroll
+    for (int t = 0; t < T; t++) {
+#pragma unroll
+        for (int r = 0; r < R; r++) {
+#pragma unroll
+            for (int apart = 16; apart >= LANES; apart /= 2)
+                acc[t][r] += __shfl_xor_sync(0xffffffffU, acc[t][r], apart);
+            if (lane < LANES)
+                part[(warp * T + t) * SHOAL_BAND + lane * R + r] = acc[t][r];
+        }
+    }
+}
+
 /* Sums of one band over the warps of a block, from part [n_warp, T, 16] in shared memory, in the
  * warps' order; then the bias, and y for the rows that there are. */
 template <int T>
@@ -106,6 +127,19 @@ static __device__ __forceinline__ void shoal__store_band(const shoal_cuda_item *
             sum += part[warp * T * SHOAL_BAND + i];
         item->y[t * item->ld_y + row] = item->bias != nullptr ? sum + item->bias[row] : sum;
     }
+}
+
+typedef void shoal__few_kernel(const shoal_cuda_item *item, int32_t n_item);
+
+/* Launch a kernel for bands and few tokens in its form for 1, 2, 4 or 8 of them. */
+static inline cudaError_t shoal__launch_few(const shoal__matmul_launch *l,
+                                            shoal__few_kernel *const form[4])
+{
+    const int32_t i = l->n_token == 1 ? 0 : l->n_token == 2 ? 1 : l->n_token <= 4 ? 2 : 3;
+    const size_t shared = ((size_t)SHOAL__N_WARP * SHOAL_BAND * sizeof(float)) << i;
+    SHOAL_LAUNCH(form[i], dim3((unsigned)l->n_block), dim3(32 * SHOAL__N_WARP), shared, l->stream,
+                 l->item, l->n_item);
+    return cudaGetLastError();
 }
 
 #endif

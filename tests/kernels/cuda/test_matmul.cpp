@@ -127,7 +127,7 @@ START_TEST(many_tokens)
     reset(3);
     for (int format = 0; format < SHOAL_N_FORMAT; format++) {
         std::vector<product> products;
-        for (int32_t n_token : {9, 64, 65, 130})
+        for (int32_t n_token : {9, 64, 67})
             products.push_back(make_product((shoal_format)format, 40 + n_token, 160 + n_token / 2,
                                             n_token, false));
         assert_products(products);
@@ -140,9 +140,9 @@ START_TEST(many_tokens_of_integers)
     reset(4);
     for (shoal_format format : {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4}) {
         std::vector<product> products;
-        for (int32_t n_token : {9, 64, 65, 130})
+        for (int32_t n_token : {9, 64, 67})
             products.push_back(
-                make_product(format, 40 + n_token, 160 + n_token / 2, n_token, true));
+                make_product(format, n_token + 3, 130 + n_token / 2, n_token, true));
         assert_products(products);
     }
 }
@@ -154,7 +154,7 @@ START_TEST(ragged_columns)
     std::vector<product> products;
     for (int format = 0; format < SHOAL_N_FORMAT; format++)
         for (int32_t n_col : {1, 7, 33, 127, 129, 257})
-            for (int32_t n_token : {1, 3, 11})
+            for (int32_t n_token : {1, 11})
                 products.push_back(make_product((shoal_format)format, 17, n_col, n_token, false));
     assert_products(products);
 }
@@ -162,7 +162,7 @@ END_TEST
 
 START_TEST(the_experts_of_a_layer)
 {
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= 2; seed++) {
         reset(seed);
         std::vector<product> products;
         for (int32_t expert = 0; expert < 12; expert++) {
