@@ -156,10 +156,18 @@ shoal_status shoal_comm_at(shoal_comm *comm, int64_t step, int32_t layer)
     return shoal__comm_end(comm, status);
 }
 
+/* What a probe sends is no work. */
+static bool is_counted(int32_t tag)
+{
+    return tag != SHOAL_TAG_PROBE && tag != SHOAL_TAG_PROBE_DATA;
+}
+
 void shoal__request_finished(shoal_comm *comm, const shoal_request *request)
 {
     if (request->is_recv) {
         shoal__liveness_hear(comm, request->peer);
+        if (!is_counted(request->tag))
+            return;
         comm->count.received_bytes += request->n_bytes;
         comm->count.received_messages++;
     }
@@ -212,8 +220,10 @@ static shoal_status start(shoal_comm *comm, shoal_request *request, shoal_reques
 shoal_status shoal_comm_send(shoal_comm *comm, shoal_request *request, int32_t peer, shoal_tag tag,
                              const void *data, size_t n_bytes)
 {
-    comm->count.sent_bytes += n_bytes;
-    comm->count.sent_messages++;
+    if (is_counted((int32_t)tag)) {
+        comm->count.sent_bytes += n_bytes;
+        comm->count.sent_messages++;
+    }
     shoal_request wanted = {.exact = true, .peer = peer, .tag = (int32_t)tag, .n_bytes = n_bytes};
     memcpy(&wanted.data, &data, sizeof(data)); /* only read; the struct serves both directions */
     return start(comm, request, wanted);

@@ -50,7 +50,7 @@ typedef struct shoal_fault { /* test aid, --fault rank=R,step=S,layer=L,do=K */
 } shoal_fault;
 
 typedef struct shoal_comm_counters {
-    uint64_t sent_bytes; /* payload bytes of messages to other ranks, without notices */
+    uint64_t sent_bytes; /* payload of messages to other ranks, without notices and probes */
     uint64_t received_bytes;
     uint64_t sent_messages;
     uint64_t received_messages;

@@ -14,6 +14,20 @@
 
 #define FILE_MAX_BYTES ((size_t)256 << 20)
 
+/* What was not measured is as fast as memory, and as the fastest products that were. */
+static void set_likely_rates(shoal_cluster_rank *rank)
+{
+    double many = rank->f32_gflop_per_s;
+    for (int32_t f = 0; f < SHOAL_N_FORMAT; f++)
+        many = rank->prefill_gop_per_s[f] > many ? rank->prefill_gop_per_s[f] : many;
+    for (int32_t f = 0; f < SHOAL_N_FORMAT; f++) {
+        if (rank->decode_gb_per_s[f] > 0 && rank->prefill_gop_per_s[f] > 0)
+            continue;
+        rank->decode_gb_per_s[f] = rank->read_gb_per_s;
+        rank->prefill_gop_per_s[f] = many;
+    }
+}
+
 static void copy_rates(shoal_cluster_rank *to, const shoal_probe_rank *from)
 {
     for (int32_t i = 0; i < from->n_rate; i++) {
@@ -52,6 +66,7 @@ shoal_status shoal_cluster_of_probe(shoal_cluster *cluster, const shoal_probe_me
         to->f32_gflop_per_s = from->f32_gflop_per_s;
         to->layer_us = JOBS_PER_LAYER * from->job_us;
         copy_rates(to, from);
+        set_likely_rates(to);
     }
     for (size_t i = 0; i < (size_t)message->n_rank * (size_t)message->n_rank; i++) {
         const shoal_probe_link *from = &message->link[i];

@@ -6,7 +6,8 @@
 #include "launcher/cluster/cluster.h"
 #include "runtime/proto/probe.h"
 
-/* What the measurements say about the cluster. Formats that this build does not know are left out;
+/* What the measurements say about the cluster. Formats of another build are left out; one that
+ * was not measured has the speed of memory and of the fastest products that were;
  * layer_us is the jobs of a layer, 12, times job_us. Owns its memory: shoal_cluster_close. `name`
  * becomes the cluster's. Errors: NO_MEMORY. */
 shoal_status shoal_cluster_of_probe(shoal_cluster *cluster, const shoal_probe_message *message,
