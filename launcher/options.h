@@ -102,8 +102,8 @@ typedef struct shoal_options {
     const char *cache;     /* NULL: none */
     const char *to;        /* stage */
     int32_t source;        /* shoal_stage_source */
-    const char *probe;     /* plan: a file; NULL: not given */
-    const char *placement; /* NULL or "uniform": uniform; else a file */
+    const char *probe;     /* of shoal probe; NULL: not given */
+    const char *placement; /* NULL, "uniform", "weighted", or a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */
     double deadline_s;

@@ -337,6 +337,9 @@ static shoal_status check_required(const shoal_options *options, const char *com
     }
     if (options->quiet && options->verbose)
         return shoal_fail(log, SHOAL_USAGE, "--quiet and --verbose exclude each other");
+    if ((options->command & SHOAL_COMMANDS_THAT_RUN) != 0 && options->probe != NULL &&
+        (options->placement == NULL || strcmp(options->placement, "weighted") != 0))
+        return shoal_fail(log, SHOAL_USAGE, "--probe needs --placement weighted");
     if (options->verify && options->cache == NULL && options->to == NULL)
         return shoal_fail(log, SHOAL_USAGE, "--verify needs --cache DIR");
     if (options->draft_tokens > 0 && options->draft == SHOAL_DRAFT_CHOICE_NONE)

@@ -5,6 +5,7 @@
 #include "launcher/progress.h"
 #include "launcher/recording.h"
 #include "launcher/report.h"
+#include "launcher/weighted.h"
 #include "runtime/base/clock.h"
 #include "runtime/checkpoint/staged.h"
 
@@ -131,11 +132,24 @@ static shoal_status check_drafts(const shoal_session *s)
                       s->options.model);
 }
 
+static int32_t moe_layers(const shoal_session *s)
+{
+    return s->spec.n_moe_layer + (drafts_by_mtp(s) ? 1 : 0);
+}
+
+static bool is_weighted(const shoal_session *s)
+{
+    return s->options.placement != NULL && strcmp(s->options.placement, "weighted") == 0;
+}
+
+/* By a rank alone; a weighted placement needs all of them. */
 static shoal_status open_placement(shoal_session *s)
 {
     const shoal_spec *spec = &s->spec;
-    const int32_t n_moe_layer = spec->n_moe_layer + (drafts_by_mtp(s) ? 1 : 0);
+    const int32_t n_moe_layer = moe_layers(s);
     const char *file = s->options.placement;
+    if (is_weighted(s))
+        return SHOAL_OK;
     if (file == NULL || strcmp(file, "uniform") == 0)
         return shoal_placement_open(&s->placement, n_moe_layer, spec->router.n_expert,
                                     spec->router.n_group, s->n_rank, NULL, NULL, s->log);
@@ -268,6 +282,23 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         SHOAL_TRY(shoal_agreement_stage((session)->comm, stage_status_, (what), (session)->log));  \
     } while (0)
 
+static shoal_status share_cores(shoal_session *s)
+{
+    if (s->cores_shared)
+        return SHOAL_OK;
+    s->cores_shared = true;
+    return shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log);
+}
+
+/* Measured where the threads will run. */
+static shoal_status weigh(shoal_session *s)
+{
+    if (!is_weighted(s))
+        return SHOAL_OK;
+    SHOAL_TRY(share_cores(s));
+    return shoal_weighted_placement(s, moe_layers(s));
+}
+
 static shoal_status open_session(shoal_session *s, const shoal_session_plan *plan)
 {
     SHOAL_TRY(shoal_bootstrap_open(&s->bootstrap, &s->options, s->interrupted, s->log));
@@ -277,11 +308,12 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     shoal_progress progress;
 
     STAGE(s, "opening the model", open_inputs(s, plan));
+    SHOAL_TRY(weigh(s));
     shoal_agreement mine;
     STAGE(s, "describing this rank",
           shoal_agreement_fill(&mine, s->checkpoint, &s->spec, &s->placement, &s->options, s->log));
     SHOAL_TRY(shoal_agreement_check(s->comm, &mine, s->log));
-    SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
+    SHOAL_TRY(share_cores(s));
     STAGE(s, "checking the weights", open_model(s, &progress));
     STAGE(s, "opening the records of the run", shoal_recording_open(s));
     SHOAL_TRY(shoal_report_memory(s));

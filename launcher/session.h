@@ -1,7 +1,8 @@
 /* The common way of all commands that run a model:
  *
- *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree -> sizes, memory
- *     table -> agree -> load -> agree -> rank 0 works while the others serve -> reports -> leave
+ *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree (with --placement
+ *     weighted: measure, choose, agree) -> sizes, memory table -> agree -> load -> agree -> rank 0
+ * works while the others serve -> reports -> leave
  *
  * Each stage is done by every rank alone and then agreed upon, so that a failure of one rank is
  * said once and all leave with its status before anything waits for anything. Text is rank 0's
@@ -30,6 +31,7 @@ typedef struct shoal_session {
     shoal_spec spec;
     shoal_tokenizer *tokenizer; /* rank 0; NULL elsewhere and if MODEL has none */
     shoal_cores cores;
+    bool cores_shared;
     shoal_compute compute;
     shoal_placement placement;
     shoal_pack_cache *cache; /* --cache, or NULL */
