@@ -16,9 +16,10 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
                                   const shoal_spec *spec, const shoal_placement *placement,
                                   const shoal_options *options, shoal_log *log)
 {
-    uint8_t *packed;
-    size_t n_packed;
-    SHOAL_TRY(shoal_placement_pack(&packed, &n_packed, placement, log));
+    uint8_t *packed = NULL;
+    size_t n_packed = 0;
+    if (placement->n_rank > 0)
+        SHOAL_TRY(shoal_placement_pack(&packed, &n_packed, placement, log));
     memset(mine, 0, sizeof *mine);
     mine->magic = SHOAL_AGREEMENT_MAGIC;
     snprintf(mine->build, sizeof mine->build, "%s", shoal_build_text());
@@ -45,7 +46,8 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->prefill_chunk = options->prefill_chunk;
     mine->trace = options->trace != NULL;
     mine->routes = options->routes != NULL;
-    mine->placement = shoal_hash(SHOAL_HASH_INIT, packed, n_packed);
+    mine->placement = packed != NULL ? shoal_hash(SHOAL_HASH_INIT, packed, n_packed) : 0;
+    mine->weighted = options->placement != NULL && strcmp(options->placement, "weighted") == 0;
     free(packed);
     return SHOAL_OK;
 }
@@ -124,10 +126,10 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
                           "ranks the same options",
                           (int)rank, host, name);
     }
-    if (theirs->placement != ours->placement)
+    if (theirs->placement != ours->placement || theirs->weighted != ours->weighted)
         return shoal_fail(log, SHOAL_USAGE,
                           "rank %d (%s) has other options: its --placement puts experts elsewhere "
-                          "than rank 0's; give all ranks the same file",
+                          "than rank 0's; give all ranks the same",
                           (int)rank, host);
     return SHOAL_OK;
 }

@@ -28,16 +28,18 @@ typedef struct shoal_agreement {
     int32_t kernels; /* shoal_kernels_bits */
     int32_t overlap;
     int32_t n_context, n_sequence, prefill_chunk, draft_tokens;
-    uint64_t placement;    /* hash of the packed placement */
+    uint64_t placement;    /* hash of the packed placement; 0: it is still to be chosen */
     uint64_t age;          /* shoal_checkpoint_age */
     int32_t is_staged;     /* shoal_checkpoint_is_staged */
     int32_t trace, routes; /* 1: wanted */
-    unsigned char reserved[324];
+    int32_t weighted;      /* chosen from measurements */
+    unsigned char reserved[320];
 } shoal_agreement;
 
 _Static_assert(sizeof(shoal_agreement) == 504, "the record's size is part of the format");
 
-/* This rank's record. options with their defaults resolved. Errors: NO_MEMORY. */
+/* This rank's record. options with their defaults resolved; placement zeroed if it is still to be
+ * chosen, which weighted then says. Errors: NO_MEMORY. */
 shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint *checkpoint,
                                   const shoal_spec *spec, const shoal_placement *placement,
                                   const shoal_options *options, shoal_log *log);

@@ -282,21 +282,21 @@ static shoal_status open_model(shoal_session *s, shoal_progress *progress)
         SHOAL_TRY(shoal_agreement_stage((session)->comm, stage_status_, (what), (session)->log));  \
     } while (0)
 
-static shoal_status share_cores(shoal_session *s)
+/* What every rank says of itself, compared. */
+static shoal_status agree(shoal_session *s)
 {
-    if (s->cores_shared)
-        return SHOAL_OK;
-    s->cores_shared = true;
-    return shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log);
+    shoal_agreement mine;
+    STAGE(s, "describing this rank",
+          shoal_agreement_fill(&mine, s->checkpoint, &s->spec, &s->placement, &s->options, s->log));
+    return shoal_agreement_check(s->comm, &mine, s->log);
 }
 
-/* Measured where the threads will run. */
+/* Measured where the threads will run. All have agreed to measure, and agree about what comes out.
+ */
 static shoal_status weigh(shoal_session *s)
 {
-    if (!is_weighted(s))
-        return SHOAL_OK;
-    SHOAL_TRY(share_cores(s));
-    return shoal_weighted_placement(s, moe_layers(s));
+    SHOAL_TRY(shoal_weighted_placement(s, moe_layers(s)));
+    return agree(s);
 }
 
 static shoal_status open_session(shoal_session *s, const shoal_session_plan *plan)
@@ -308,12 +308,10 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     shoal_progress progress;
 
     STAGE(s, "opening the model", open_inputs(s, plan));
-    SHOAL_TRY(weigh(s));
-    shoal_agreement mine;
-    STAGE(s, "describing this rank",
-          shoal_agreement_fill(&mine, s->checkpoint, &s->spec, &s->placement, &s->options, s->log));
-    SHOAL_TRY(shoal_agreement_check(s->comm, &mine, s->log));
-    SHOAL_TRY(share_cores(s));
+    SHOAL_TRY(agree(s));
+    SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
+    if (is_weighted(s))
+        SHOAL_TRY(weigh(s));
     STAGE(s, "checking the weights", open_model(s, &progress));
     STAGE(s, "opening the records of the run", shoal_recording_open(s));
     SHOAL_TRY(shoal_report_memory(s));

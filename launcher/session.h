@@ -31,7 +31,6 @@ typedef struct shoal_session {
     shoal_spec spec;
     shoal_tokenizer *tokenizer; /* rank 0; NULL elsewhere and if MODEL has none */
     shoal_cores cores;
-    bool cores_shared;
     shoal_compute compute;
     shoal_placement placement;
     shoal_pack_cache *cache; /* --cache, or NULL */

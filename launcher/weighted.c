@@ -199,6 +199,9 @@ static shoal_status share_weights(double *weight, shoal_session *s)
 
 shoal_status shoal_weighted_placement(shoal_session *s, int32_t n_moe_layer)
 {
+    if (s->n_rank == 1 && s->options.probe == NULL) /* nothing to choose */
+        return shoal_placement_open(&s->placement, n_moe_layer, s->spec.router.n_expert,
+                                    s->spec.router.n_group, 1, NULL, NULL, s->log);
     double *weight = calloc(2 * (size_t)s->n_rank, sizeof *weight); /* experts, sequences */
     s->log->capture = true;
     shoal_status status = SHOAL_OK;

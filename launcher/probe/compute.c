@@ -37,7 +37,7 @@ shoal_probe_effort shoal_probe_effort_quick(uint32_t format_bits)
 {
     return (shoal_probe_effort){.read_bytes = (size_t)128 << 20,
                                 .weight_bytes = (size_t)128 << 20,
-                                .window_us = 100000,
+                                .window_us = 80000,
                                 .link_us = 10000,
                                 .n_slot_max = 6,
                                 .format_bits = format_bits};

@@ -57,6 +57,9 @@ class Weighted(ShoalTest):
                                  (broken, BAD_DATA, "no probe"), ("/no/such/file", NO_INPUT, "/no/such/file")):
             run = self.expect(shoal("generate", DEMO, "--prompt", "a", "--placement", "weighted", "--probe", path, np=2), code, text)
             self.assertEqual(len(run.errors()), 1, run)
+        run = shoal("generate", DEMO, "--prompt", "a", np=[["--placement", "weighted"], ["--placement", "uniform"]])
+        self.expect(run, USAGE, "rank 1", "its --placement puts experts elsewhere")
+        self.assertEqual(len(run.errors()), 1, run)
         self.expect(shoal("generate", DEMO, "--prompt", "a", "--probe", few), USAGE, "--probe needs --placement weighted")
 
 
