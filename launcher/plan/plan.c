@@ -238,6 +238,20 @@ static shoal_status make_counts(shoal__plan *plan, const int32_t *ranks)
     return plan->count[plan->n_count - 1].fits ? SHOAL_OK : shoal__plan_advise(plan);
 }
 
+static shoal_status open_routing(shoal__plan *plan)
+{
+    const shoal_spec *s = &plan->spec;
+    if (plan->options->routes != NULL) {
+        SHOAL_TRY(shoal_routing_recorded_open(&plan->recorded, plan->options->routes, &s->router,
+                                              s->n_moe_layer, plan->log));
+        plan->routing = shoal_routing_of_recorded(&plan->recorded);
+        return SHOAL_OK;
+    }
+    SHOAL_TRY(shoal_routing_uniform_open(&plan->uniform, &s->router, plan->log));
+    plan->routing = shoal_routing_of_uniform(&plan->uniform);
+    return SHOAL_OK;
+}
+
 shoal_status shoal__plan_make(shoal__plan *plan, const shoal_options *options, shoal_log *log)
 {
     int32_t *ranks = NULL, n_count = 0;
@@ -245,8 +259,7 @@ shoal_status shoal__plan_make(shoal__plan *plan, const shoal_options *options, s
     SHOAL_TRY(read_cluster(plan));
     SHOAL_TRY(shoal_checkpoint_open(&plan->checkpoint, options->model, true, log));
     SHOAL_TRY(shoal_spec_open(&plan->spec, plan->checkpoint, log));
-    SHOAL_TRY(shoal_routing_uniform_open(&plan->uniform, &plan->spec.router, log));
-    plan->routing = shoal_routing_of_uniform(&plan->uniform);
+    SHOAL_TRY(open_routing(plan));
     SHOAL_TRY(describe_run(plan));
     SHOAL_TRY(list_ranks(&ranks, &n_count, plan));
     plan->n_case = 2 * plan->n_sequences;
@@ -273,6 +286,7 @@ void shoal__plan_close(shoal__plan *plan)
     free(plan->count);
     free(plan->sequences);
     shoal_routing_uniform_close(&plan->uniform);
+    shoal_routing_recorded_close(&plan->recorded);
     shoal_cluster_close(&plan->cluster);
     shoal_spec_close(&plan->spec);
     shoal_checkpoint_close(plan->checkpoint);

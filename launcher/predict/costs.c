@@ -36,12 +36,25 @@ static const shoal_cluster_rank *rank_of(const shoal__costs *c, int32_t rank)
     return &c->run->cluster->rank[rank];
 }
 
+double shoal__read_gb_per_s(const shoal_cluster_rank *rank, shoal_format format)
+{
+    const double read = rank->read_gb_per_s > 0 ? rank->read_gb_per_s : 10;
+    return rank->decode_gb_per_s[format] > 0 ? rank->decode_gb_per_s[format] : read;
+}
+
+double shoal__compute_gop_per_s(const shoal_cluster_rank *rank, shoal_format format)
+{
+    const double f32 = rank->f32_gflop_per_s > 0 ? rank->f32_gflop_per_s : 50;
+    return rank->prefill_gop_per_s[format] > 0 ? rank->prefill_gop_per_s[format] : f32;
+}
+
 static double format_us(const shoal__costs *c, int32_t rank, shoal_format format, double n_bytes,
                         double n_mac)
 {
     const shoal_cluster_rank *r = rank_of(c, rank);
-    const double read = c->ideal.read ? 0 : n_bytes / r->decode_gb_per_s[format] * 1e-3;
-    const double compute = c->ideal.compute ? 0 : 2 * n_mac / r->prefill_gop_per_s[format] * 1e-3;
+    const double read = c->ideal.read ? 0 : n_bytes / shoal__read_gb_per_s(r, format) * 1e-3;
+    const double compute =
+        c->ideal.compute ? 0 : 2 * n_mac / shoal__compute_gop_per_s(r, format) * 1e-3;
     return read > compute ? read : compute;
 }
 
@@ -81,8 +94,10 @@ static double cache_us(const shoal__costs *c, int32_t rank, double n_row, double
     const double n_seen = seen(c);
     const double flop = 2 * n_row * n_seen * a->n_head * (d_k + d_v);
     const double n_bytes = n_chunk * n_seen * (double)c->measured->kv_row_bytes;
-    const double read = c->ideal.read ? 0 : n_bytes / r->read_gb_per_s * 1e-3;
-    const double compute = c->ideal.compute ? 0 : flop / (0.8 * r->f32_gflop_per_s) * 1e-3;
+    const double gb_per_s = r->read_gb_per_s > 0 ? r->read_gb_per_s : 10;
+    const double gflop = 0.8 * (r->f32_gflop_per_s > 0 ? r->f32_gflop_per_s : 50);
+    const double read = c->ideal.read ? 0 : n_bytes / gb_per_s * 1e-3;
+    const double compute = c->ideal.compute ? 0 : flop / gflop * 1e-3;
     return read > compute ? read : compute;
 }
 

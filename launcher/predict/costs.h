@@ -20,6 +20,10 @@ typedef struct shoal__costs {
     size_t dispatch_row_bytes, combine_row_bytes;
 } shoal__costs;
 
+/* Rates of a rank, where it is not known (0) what a like one is: reading its memory, and f32. */
+double shoal__read_gb_per_s(const shoal_cluster_rank *rank, shoal_format format);
+double shoal__compute_gop_per_s(const shoal_cluster_rank *rank, shoal_format format);
+
 /* n_row rows through matrices: the mean layer of `n_layer`. */
 double shoal__pass_us(const shoal__costs *c, int32_t rank, const shoal_pass_work *work,
                       double n_row, int32_t n_layer);

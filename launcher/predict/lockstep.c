@@ -34,6 +34,7 @@ typedef struct walk {
     part part[PART_MAX];
     double *clock_us;            /* [n_rank] */
     double *sends_us, *takes_us; /* [n_host] until when the card is busy */
+    double *card_gb_per_s;       /* [n_host] */
     double *memory;              /* behind all of these */
     double *work_us;             /* [n_rank] of the experts */
     int32_t *expert;             /* choices of one part */
@@ -43,6 +44,11 @@ typedef struct walk {
 static double max2(double a, double b)
 {
     return a > b ? a : b;
+}
+
+static double link_gb_per_s(const shoal_cluster_link *link)
+{
+    return link->gb_per_s > 0 ? link->gb_per_s : 1; /* not known */
 }
 
 /* A message leaves `from` at its clock. Returns when it is at `to`. */
@@ -58,15 +64,12 @@ static double send(walk *w, int32_t from, int32_t to, double n_bytes)
     w->clock_us[from] +=
         (ideal->latency ? 0 : l->overhead_us) + (ideal->wire ? 0 : n_bytes * WIRE_BYTE_NS * 1e-3);
     if (a == b)
-        return w->clock_us[from] + latency + n_bytes * wire / l->gb_per_s;
-    const double out =
-        w->cluster->host[a].nic_gb_per_s > 0 ? w->cluster->host[a].nic_gb_per_s : l->gb_per_s;
-    const double in =
-        w->cluster->host[b].nic_gb_per_s > 0 ? w->cluster->host[b].nic_gb_per_s : l->gb_per_s;
+        return w->clock_us[from] + latency + n_bytes * wire / link_gb_per_s(l);
+    const double out = w->card_gb_per_s[a], in = w->card_gb_per_s[b];
     const double start = max2(w->clock_us[from], w->sends_us[a]);
     w->sends_us[a] = start + n_bytes * wire / out;
     w->takes_us[b] = max2(w->takes_us[b], start) + n_bytes * wire / in;
-    return max2(start + n_bytes * wire / l->gb_per_s, w->takes_us[b]) + latency;
+    return max2(start + n_bytes * wire / link_gb_per_s(l), w->takes_us[b]) + latency;
 }
 
 /* The same, as part of what `to` waits for. */
@@ -317,11 +320,33 @@ static int32_t n_part_of(const shoal__costs *c, int64_t n_token)
     return n >= 4 ? 4 : n >= 2 ? 2 : 1;
 }
 
+/* What a host's card carries: as it says, but no more than the fastest of its links was found to.
+ */
+static void find_cards(walk *w)
+{
+    const shoal_cluster *c = w->cluster;
+    for (int32_t from = 0; from < w->n_rank; from++) {
+        for (int32_t to = 0; to < w->n_rank; to++) {
+            const int32_t a = c->rank[from].host, b = c->rank[to].host;
+            const double link = link_gb_per_s(shoal_cluster_link_at(c, from, to));
+            if (a == b)
+                continue;
+            w->card_gb_per_s[a] = max2(w->card_gb_per_s[a], link);
+            w->card_gb_per_s[b] = max2(w->card_gb_per_s[b], link);
+        }
+    }
+    for (int32_t h = 0; h < c->n_host; h++) {
+        const double said = c->host[h].nic_gb_per_s;
+        if (said > 0 && said < w->card_gb_per_s[h])
+            w->card_gb_per_s[h] = said;
+    }
+}
+
 static shoal_status open_walk(walk *w, int64_t n_token)
 {
     const size_t n_rank = (size_t)w->n_rank, n_host = (size_t)w->cluster->n_host;
     const size_t n_part = (size_t)w->n_part;
-    w->memory = calloc(2 * n_rank + 2 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
+    w->memory = calloc(2 * n_rank + 3 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
     w->expert = malloc(((size_t)n_token + 1) * (size_t)w->c->run->routing->top_k * sizeof(int32_t));
     int32_t *rows = calloc(n_part * n_rank, sizeof *rows);
     w->part[0].n_row = rows;
@@ -332,6 +357,8 @@ static shoal_status open_walk(walk *w, int64_t n_token)
     w->work_us = next, next += n_rank;
     w->sends_us = next, next += n_host;
     w->takes_us = next, next += n_host;
+    w->card_gb_per_s = next, next += n_host;
+    find_cards(w);
     for (size_t i = 0; i < n_part; i++) {
         part *p = &w->part[i];
         p->n_row = rows + i * n_rank;

@@ -1,7 +1,7 @@
 /* Shares of experts and sequences. For each set of ranks that may hold sequences, the fastest 1, 2,
  * 3, 4, 6, 8, ... and all: experts go where they stream fastest, as far as memory goes; the model
  * says how fast that is; the best set wins, all ranks where it is close. */
-#include "launcher/predict/predict.h"
+#include "launcher/predict/costs.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,9 +31,9 @@ static double stream_gb_per_s(const shoal_pass_work *work, const shoal_cluster_r
     double n_bytes = 0, us = 0;
     for (shoal_format f = 0; f < SHOAL_N_FORMAT; f++) {
         n_bytes += (double)work->n_bytes[f];
-        us += (double)work->n_bytes[f] / rank->decode_gb_per_s[f];
+        us += (double)work->n_bytes[f] / shoal__read_gb_per_s(rank, f);
     }
-    return us > 0 ? n_bytes / us : rank->read_gb_per_s;
+    return us > 0 ? n_bytes / us : shoal__read_gb_per_s(rank, SHOAL_FORMAT_F32);
 }
 
 /* Shares in proportion to speed, but no share above its room: what is above is spread over the
