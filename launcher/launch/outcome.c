@@ -38,6 +38,13 @@ static void of_loss(shoal_outcome *o, const shoal_watch *watch, const shoal_laun
             watch->lost_host, after_s, watch->lost_how[0] != '\0' ? ": " : "", watch->lost_how);
 }
 
+/* Where the others were when it went, if they noticed: " at step 6, layer 3; last heard 0.1 s ago"
+ */
+static const char *place_of(const shoal_watch *watch, int32_t rank)
+{
+    return rank >= 0 && rank == watch->unheard_rank ? watch->unheard_how : "";
+}
+
 /* A rank that died of a signal. */
 static void of_killed(shoal_outcome *o, const shoal_watch *watch, const shoal_launch_end *end,
                       const shoal_launch_job *job)
@@ -54,9 +61,10 @@ static void of_killed(shoal_outcome *o, const shoal_watch *watch, const shoal_la
         return;
     }
     lose(o, job, watch->killed_rank, watch->killed_host);
-    SAY(o, "rank %d (%s) was lost %.1f s after the start: killed by signal %d (%s)%s",
+    const char *place = place_of(watch, watch->killed_rank);
+    SAY(o, "rank %d (%s) was lost %.1f s after the start%s%s: killed by signal %d (%s)%s",
         (int)watch->killed_rank, watch->killed_host, (double)(watch->lost_us - end->start_us) / 1e6,
-        (int)s, strsignal(s),
+        place[0] != '\0' ? " at " : "", place, (int)s, strsignal(s),
         s == SIGKILL ? "; if nobody did that, the host ran out of memory (see dmesg there)" : "");
 }
 
@@ -95,9 +103,10 @@ static void of_code(shoal_outcome *o, const shoal_watch *watch, int32_t code,
                   "there? (`binary` of the cluster file's `launch`)");
     } else if (own == SHOAL_FAILED && watch->n_error == 0 && watch->exit_rank >= 0) {
         lose(o, job, watch->exit_rank, NULL);
-        SAY(o, "rank %d (%s) was lost: it ended with status %d without a word",
+        const char *place = place_of(watch, watch->exit_rank);
+        SAY(o, "rank %d (%s) was lost%s%s: it ended with status %d without a word",
             (int)watch->exit_rank, o->host >= 0 ? job->host[o->host].name : "?",
-            (int)watch->exit_code);
+            place[0] != '\0' ? " at " : "", place, (int)watch->exit_code);
     } else {
         o->kind = SHOAL_OUTCOME_FAILED;
         o->status = own;

@@ -5,7 +5,7 @@
 
 void shoal_watch_init(shoal_watch *watch)
 {
-    *watch = (shoal_watch){.lost_rank = -1, .killed_rank = -1, .exit_rank = -1};
+    *watch = (shoal_watch){.lost_rank = -1, .killed_rank = -1, .unheard_rank = -1, .exit_rank = -1};
 }
 
 static void copy(char *to, size_t n_to, const char *from, size_t n_from)
@@ -81,13 +81,27 @@ static void take_error(shoal_watch *watch, const char *text, int64_t now_us)
             note_loss(watch, rank, host, now_us);
         return; /* and who failed says so itself */
     }
-    if (strncmp(text, "stopped by a signal", 19) == 0 ||
-        strncmp(text, "interrupted by signal", 21) == 0) {
+    at = text;
+    if (skip(&at, "stopped by signal ") || skip(&at, "interrupted by signal ")) {
         watch->stopped = true;
         return;
     }
     if (watch->n_error++ == 0)
         copy(watch->error, sizeof watch->error, text, strlen(text));
+}
+
+/* Behind "warning: ". */
+static void take_warning(shoal_watch *watch, const char *text)
+{
+    int32_t rank;
+    char host[SHOAL_CLUSTER_NAME];
+    if (!take_rank(&text, &rank, host) ||
+        !skip(&text, " has not answered since the signal and may be what was lost, at "))
+        return;
+    if (watch->unheard_rank < 0)
+        copy(watch->unheard_how, sizeof watch->unheard_how, text, strlen(text));
+    if (watch->unheard_rank < 0)
+        watch->unheard_rank = rank;
 }
 
 /* "mpirun noticed that process rank 1 with PID 0 on node fish2 exited on signal 9 (Killed)." */
@@ -153,6 +167,8 @@ static void take_line(shoal_watch *watch, int64_t now_us)
         at += strcspn(at, "] ");
         if (skip(&at, "] error: "))
             take_error(watch, at, now_us);
+        else if (skip(&at, "] warning: "))
+            take_warning(watch, at);
         return;
     }
     take_mpirun(watch, watch->line, now_us);

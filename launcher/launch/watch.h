@@ -25,6 +25,10 @@ typedef struct shoal_watch {
     int32_t killed_signal;
     char killed_host[SHOAL_CLUSTER_NAME];
 
+    /* That did not answer the others when mpirun ended them all; -1: none. Only a suspicion. */
+    int32_t unheard_rank;
+    char unheard_how[SHOAL_WATCH_TEXT]; /* "step 6, layer 3; last heard 0.1 s ago" */
+
     int32_t exit_rank; /* the first that mpirun saw leave with a status; -1: none */
     int32_t exit_code;
 

@@ -216,7 +216,7 @@ START_TEST(equal_hosts_are_any_nodes_of_slurm)
                                   "scontrol requeue"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         ck_assert_msg(strstr(text, wanted[i]) != NULL, "%s\nis not in\n%s", wanted[i], text);
-    ck_assert_ptr_null(strstr(text, "SLURM_HOSTFILE"));
+    ck_assert_ptr_null(strstr(text, "hosts_file=$(mktemp)"));
     end(&job);
 }
 END_TEST

@@ -18,7 +18,9 @@
     "the job to be terminated. The first process to do so was:\n\n"                                \
     "  Process name: [[25061,1],1]\n  Exit code:    1\n"
 #define STOPPED                                                                                    \
-    "[0 fish1] error: stopped by a signal, waiting for combine rows at step 5, layer 3\n"
+    "[0 fish1] error: stopped by signal 15, waiting for combine rows at step 5, layer 3\n"         \
+    "[0 fish1] warning: rank 1 (fish2) has not answered since the signal and may be what was "     \
+    "lost, at step 5, layer 3; last heard 0.1 s ago\n"
 #define DAEMON                                                                                     \
     "ORTE has lost communication with a remote daemon.\n\n  HNP daemon   : [[53247,0],0] on node " \
     "fish1\n  Remote daemon: [[53247,0],2] on node fish3\n"
@@ -72,10 +74,13 @@ END_TEST
 START_TEST(a_rank_that_died_without_a_word_is_mpiruns_to_tell)
 {
     expect(STOPPED KILLED, exited(137), SHOAL_OUTCOME_LOST, 75,
-           "rank 1 (fish2) was lost 12.5 s after the start: killed by signal 9 (Killed); if nobody "
+           "rank 1 (fish2) was lost 12.5 s after the start at step 5, layer 3; last heard 0.1 s "
+           "ago: killed by signal 9 (Killed); if nobody "
            "did that, the host ran out of memory");
-    expect(STOPPED LEFT, exited(1), SHOAL_OUTCOME_LOST, 75,
-           "rank 1 (fish2) was lost: it ended with status 1 without a word");
+    expect(
+        STOPPED LEFT, exited(1), SHOAL_OUTCOME_LOST, 75,
+        "rank 1 (fish2) was lost at step 5, layer 3; last heard 0.1 s ago: it ended with status 1 "
+        "without a word");
     expect("", exited(137), SHOAL_OUTCOME_LOST, 75, "a rank was killed (status 137 of mpirun)");
     expect("", exited(143), SHOAL_OUTCOME_LOST, 75, "a rank was killed (status 143 of mpirun)");
     expect("", exited(75), SHOAL_OUTCOME_LOST, 75, "a rank was lost");
@@ -131,6 +136,8 @@ START_TEST(a_signal_is_no_loss)
     ck_assert_int_eq(o.kind, SHOAL_OUTCOME_STOPPED);
     ck_assert_int_eq(shoal_status_exit_code(o.status), 75);
     ck_assert_str_eq(o.text, "stopped by signal 15 (Terminated)");
+    expect("[0 fish1] error: interrupted by signal 15\n", exited(75), SHOAL_OUTCOME_STOPPED, 75,
+           "stopped by a signal");
     expect(STOPPED, exited(75), SHOAL_OUTCOME_STOPPED, 75, "stopped by a signal");
     hear(&o, "", &(shoal_launch_end){.wait_status = exited(0), .signal = SIGTERM});
     ck_assert_int_eq(o.kind, SHOAL_OUTCOME_DONE);
