@@ -108,10 +108,11 @@ shoal_status shoal__file_read(const shoal__file *file, uint64_t offset, size_t n
                               shoal_log *log)
 {
     if (file->is_staged && (offset > file->n_stored || n_bytes > file->n_stored - offset))
-        return shoal_fail(log, SHOAL_NO_INPUT,
-                          "%s: only the first %" PRIu64 " bytes were staged, wanted bytes %" PRIu64
-                          " to %" PRIu64,
-                          file->path, file->n_stored, offset, offset + n_bytes);
+        return shoal_fail(log, SHOAL_BAD_DATA,
+                          "%s: the first %" PRIu64
+                          " bytes of it were staged, its header goes on to "
+                          "byte %" PRIu64 "; run shoal stage again",
+                          file->path, file->n_stored, offset + n_bytes);
     const uint64_t at = file->stored_at + offset;
     unsigned char *to = dst;
     size_t n_done = 0;

@@ -41,8 +41,8 @@ void shoal__file_close(shoal__file *file); /* accepts a failed or zeroed one wit
 /* Bytes that can be read: those behind are not here. */
 uint64_t shoal__file_readable(const shoal__file *file);
 
-/* Bytes [offset, offset + n_bytes) into dst. Errors: BAD_DATA (the file ends earlier: it shrank),
- * NO_INPUT (of a staged file, what is not here), IO. */
+/* Bytes [offset, offset + n_bytes) into dst. Errors: BAD_DATA (the file ends earlier: it shrank; of
+ * a staged file they are not here), IO. */
 shoal_status shoal__file_read(const shoal__file *file, uint64_t offset, size_t n_bytes, void *dst,
                               shoal_log *log);
 

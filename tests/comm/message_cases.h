@@ -97,6 +97,40 @@ static inline shoal_status case_upto(shoal_comm *comm)
     return check_filled(comm, data, 23, 0, 1);
 }
 
+/* Rank 0 waits for any of several: each comes once, those that came are left alone, and with none
+ * open nothing is waited for. The last rank sends first, the first only when it is told to. */
+static inline shoal_status case_any(shoal_comm *comm)
+{
+    int32_t n = shoal_comm_n_rank(comm), me = shoal_comm_rank(comm);
+    shoal_request r[8];
+    int32_t got[8] = {0};
+    for (int32_t i = 0; i < 8; i++)
+        r[i] = SHOAL_REQUEST_NONE;
+    SHOAL_TRY(shoal_comm_wait_any(comm, r, 8, "nothing"));
+    if (me != 0) {
+        int32_t token = 0;
+        for (int32_t i = me + 1; i < n; i++) /* rank 0 has heard those behind this one */
+            SHOAL_TRY(shoal_comm_bcast(comm, &token, sizeof token, 0));
+        SHOAL_TRY(shoal_comm_send(comm, r, 0, SHOAL_TAG_STAGED, &me, sizeof me));
+        for (int32_t i = 1; i <= me; i++)
+            SHOAL_TRY(shoal_comm_bcast(comm, &token, sizeof token, 0));
+        return shoal_comm_wait(comm, r, 1, "a word");
+    }
+    for (int32_t i = 1; i < n; i++)
+        SHOAL_TRY(shoal_comm_recv(comm, &r[i], i, SHOAL_TAG_STAGED, &got[i], sizeof got[i]));
+    for (int32_t left = n - 1; left > 0; left--) {
+        SHOAL_TRY(shoal_comm_wait_any(comm, r, 8, "a word"));
+        for (int32_t i = 1; i < n; i++)
+            if (r[i].done != (i >= left) || got[i] != (i >= left ? i : 0))
+                return shoal_fail(shoal_comm_log(comm), SHOAL_FAILED,
+                                  "with %d left, the word of rank %d is %d", left - 1, i, got[i]);
+        int32_t token = 0;
+        SHOAL_TRY(shoal_comm_bcast(comm, &token, sizeof token, 0));
+        SHOAL_TRY(shoal_comm_look(comm, r, 8));
+    }
+    return SHOAL_OK;
+}
+
 static inline shoal_status case_collectives(shoal_comm *comm)
 {
     int32_t n = shoal_comm_n_rank(comm);

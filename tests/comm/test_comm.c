@@ -52,6 +52,14 @@ START_TEST(test_comm_sizes_split)
 }
 END_TEST
 
+START_TEST(test_comm_wait_any)
+{
+    go_case(case_any, 1, 0);
+    go_case(case_any, 2, 0);
+    go_case(case_any, 5, 0);
+}
+END_TEST
+
 START_TEST(test_comm_recv_upto)
 {
     go_case(case_upto, 4, 0);
@@ -164,6 +172,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, test_comm_sizes);
     SHOAL_TEST(suite, test_comm_sizes_split);
+    SHOAL_TEST(suite, test_comm_wait_any);
     SHOAL_TEST(suite, test_comm_recv_upto);
     SHOAL_TEST(suite, test_comm_wrong_size);
     SHOAL_TEST(suite, test_comm_collectives);

@@ -87,6 +87,12 @@ START_TEST(test_mpi_sizes_split)
 }
 END_TEST
 
+START_TEST(test_mpi_wait_any)
+{
+    go_case(case_any, 0);
+}
+END_TEST
+
 START_TEST(test_mpi_recv_upto)
 {
     go_case(case_upto, 0);
@@ -204,6 +210,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, test_mpi_name);
     SHOAL_TEST(suite, test_mpi_sizes);
     SHOAL_TEST(suite, test_mpi_sizes_split);
+    SHOAL_TEST(suite, test_mpi_wait_any);
     SHOAL_TEST(suite, test_mpi_recv_upto);
     SHOAL_TEST(suite, test_mpi_collectives);
     SHOAL_TEST(suite, test_mpi_agree_on_failure);

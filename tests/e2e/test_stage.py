@@ -6,14 +6,15 @@ Nodes are the ranks of a host with one DIR, so ranks of this host with a DIR eac
 import glob
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import hosts as network  # noqa: E402
-from shoal_test import (BAD_DATA, BINARY, DEMO, FAILED, NO_INPUT, OK, USAGE, ShoalTest, environment, golden, main,  # noqa: E402
-                        mpi_command, need_mpirun, read_json, read_safetensors, shoal)
+from shoal_test import (BAD_DATA, BINARY, DEMO, FAILED, NO_INPUT, OK, SOURCE, USAGE, ShoalTest, environment, golden,  # noqa: E402
+                        main, mpi_command, need_mpirun, read_json, read_safetensors, shoal, start)
 
 IDS = "5,6,7,8,9,10,11,12"
 NOWHERE = "/no/such/model"
@@ -49,7 +50,8 @@ class Stage(ShoalTest):
     def logits(self, models, *options):
         """The bytes of logits over a rank for each MODEL."""
         out = self.path("out.safetensors")
-        run = shoal("logits", np=[[model, "--ids", IDS, "--output", out, *options] for model in models])
+        own = [[model, "--ids", IDS, "--output", out, *options] for model in models]
+        run = shoal("logits", np=own) if len(own) > 1 else shoal("logits", *own[0])
         self.expect(run, OK)
         return read_safetensors(out)
 
@@ -178,16 +180,52 @@ class Stage(ShoalTest):
         os.unlink(path)
         self.expect(shoal("generate", folder, "--prompt-ids", IDS, "--weights", "q8"), NO_INPUT, "mlp.experts.0.", "run shoal stage ")
 
-    def test_source_changes(self):
-        """A file that is cut while stage reads: what is read is gone; one that is written to: nothing of it is used."""
+    def test_another_state_of_the_model(self):
         model, folder = self.path("model"), self.path("to")
         shutil.copytree(golden("qwen3_moe"), model)
         self.expect(shoal("stage", model, "--to", folder), OK)
-        weights = os.path.join(model, "model.safetensors")
-        os.utime(weights, ns=(0, 1))
+        os.utime(os.path.join(model, "model.safetensors"), ns=(0, 1))
         run = self.expect(shoal("stage", model, "--to", folder), OK, "is stale: ")
         self.assertNotIn("staged: 0 B", run.err)
         self.assertEqual(read_json(os.path.join(folder, "staged.json"))["weights"][0]["modified_ns"], 1)
+
+    def test_source_changes_meanwhile(self):
+        """A file that is cut while stage reads it, one that is written to, one that has gone: said, and what came of it is not used,
+        nor what was complete before."""
+        model, folder = self.path("model"), self.path("to")
+        weights = os.path.join(model, "model.safetensors")
+        for complete, change, code, said in (
+                (False, lambda: os.truncate(weights, 100000), BAD_DATA, "the file shrank"),
+                (True, lambda: os.utime(weights, ns=(0, 7)), BAD_DATA, "has changed since it was opened"),
+                (False, lambda: os.unlink(weights), NO_INPUT, "has gone meanwhile")):
+            with self.subTest(said=said):
+                shutil.copytree(golden("qwen3_moe"), model)
+                if complete:
+                    self.expect(shoal("stage", model, "--to", folder), OK)
+                    os.unlink(glob.glob(os.path.join(folder, "*", "layer-00001-experts.pack"))[0])
+                fault = f"rank=0,step={0 if complete else 3},layer={1 if complete else 2},do=stop"
+                job = start("stage", model, "--to", folder, "--fault", fault)
+                os.waitid(os.P_PID, job.pid, os.WSTOPPED)
+                change()
+                os.kill(job.pid, signal.SIGCONT)
+                err = job.communicate(timeout=60)[1].decode()
+                self.assertEqual(job.returncode, code, err)
+                self.assertIn(said, err)
+                self.expect(shoal("generate", folder, "--prompt-ids", IDS), NO_INPUT, "which has not finished")
+                shutil.rmtree(model)
+                shutil.rmtree(folder)
+
+    def test_gguf(self):
+        model, folder = self.path("model.gguf"), self.path("to")
+        convert = os.path.join(SOURCE, "tests", "checkpoint", "gguf", "convert.py")
+        subprocess.run([sys.executable, convert, golden("qwen3_moe"), self.path("part"), "split=3"], check=True)
+        model = self.path("part-00001-of-00003.gguf")
+        self.expect(shoal("stage", model, "--to", folder), OK)
+        wanted = self.logits([model])
+        for part in glob.glob(self.path("part-*")):
+            os.rename(part, part + ".gone")
+        self.assertTrue(self.logits([folder]) == wanted, "other bytes")
+        self.expect(shoal("generate", model, "--cache", folder, "--prompt-ids", IDS, "--max-tokens", 1), OK)
 
     def test_usage(self):
         model = golden("qwen3_moe")
@@ -235,8 +273,8 @@ class Stage(ShoalTest):
             for i in range(2):
                 self.assertEqual(len(self.experts(hosts.disk_of(i, "to"))), 5 * 8)
             text = ["--prompt", "The sea", "--max-tokens", "8", "--weights", "q4"]
-            for start in ([to], [model, "--cache", to]):
-                run = hosts.mpirun([BINARY, "generate", *start, *text], ranks_per_host=2)
+            for place in ([to], [model, "--cache", to]):
+                run = hosts.mpirun([BINARY, "generate", *place, *text], ranks_per_host=2)
                 self.assertEqual(run.returncode, 0, run.stderr)
                 self.assertEqual(run.stdout, shoal("generate", DEMO, *text).out)
 
