@@ -224,7 +224,7 @@ START_TEST(test_damaged)
         {"\"staged\":1", "\"staged\":9", "is of format 9, wanted 1"},
         {"\"model\":", "\"x\":", "it has no model or kind"},
         {"\"safetensors\"", "\"zip\"", "kind is neither"},
-        {"\"safetensors\"", "\"gguf\"", "not GGUF"},
+        {"\"safetensors\"", "\"gguf\"", "does not begin with \"GGUF\""},
         {"\"weights\":[", "\"weights\":1,\"x\":[", "weights is no list"},
         {"\"bytes\":", "\"x\":", "an entry of weights"},
         {"\"modified_ns\":", "\"x\":", "an entry of weights"},

@@ -203,7 +203,7 @@ class Stage(ShoalTest):
                 if complete:
                     self.expect(shoal("stage", model, "--to", folder), OK)
                     os.unlink(glob.glob(os.path.join(folder, "*", "layer-00001-experts.pack"))[0])
-                fault = f"rank=0,step={0 if complete else 3},layer={1 if complete else 2},do=stop"
+                fault = f"rank=0,step={0 if complete else 3},layer={1 if complete else 0},do=stop"
                 job = start("stage", model, "--to", folder, "--fault", fault)
                 os.waitid(os.P_PID, job.pid, os.WSTOPPED)
                 change()

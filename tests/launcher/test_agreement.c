@@ -59,6 +59,26 @@ START_TEST(equal_ranks_agree)
 }
 END_TEST
 
+/* Copies may differ in age; what was staged must be of the age of rank 0's. */
+START_TEST(staged_at_another_time_is_bad_data)
+{
+    begin();
+    all[1].age = 5;
+    char *text;
+    ck_assert_int_eq(compare(&text), SHOAL_OK);
+    free(text);
+    all[1].is_staged = 1;
+    expect(SHOAL_BAD_DATA, "rank 1 (beta) has the model as it was when it was staged");
+    all[1].is_staged = 0;
+    all[0].is_staged = 1;
+    expect(SHOAL_BAD_DATA, "rank 1 (beta) has the model as it was written");
+    for (int32_t r = 0; r < N_RANK; r++)
+        all[r].age = 5;
+    ck_assert_int_eq(compare(&text), SHOAL_OK);
+    free(text);
+}
+END_TEST
+
 START_TEST(another_checkpoint_is_bad_data)
 {
     begin();
@@ -138,6 +158,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, equal_ranks_agree);
+    SHOAL_TEST(suite, staged_at_another_time_is_bad_data);
     SHOAL_TEST(suite, another_checkpoint_is_bad_data);
     SHOAL_TEST(suite, other_options_are_bad_usage);
     SHOAL_TEST(suite, another_build_explains_everything_else);
