@@ -200,10 +200,12 @@ class Stage(ShoalTest):
                 (False, lambda: os.unlink(weights), NO_INPUT, "has gone meanwhile")):
             with self.subTest(said=said):
                 shutil.copytree(golden("qwen3_moe"), model)
+                fault = "rank=0,step=3,layer=0,do=stop"
                 if complete:
                     self.expect(shoal("stage", model, "--to", folder), OK)
-                    os.unlink(glob.glob(os.path.join(folder, "*", "layer-00001-experts.pack"))[0])
-                fault = f"rank=0,step={0 if complete else 3},layer={1 if complete else 0},do=stop"
+                    last = sorted(glob.glob(os.path.join(folder, "*", "layer-*-experts.pack")))[-1]
+                    os.unlink(last)
+                    fault = f"rank=0,step=0,layer={int(os.path.basename(last)[6:11])},do=stop"
                 job = start("stage", model, "--to", folder, "--fault", fault)
                 os.waitid(os.P_PID, job.pid, os.WSTOPPED)
                 change()
