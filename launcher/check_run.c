@@ -332,6 +332,28 @@ static void compare_rank(all_ranks *a, int32_t rank, int32_t n_part, int32_t n_r
     (void)n_part;
 }
 
+/* Rank 0: the choices of the rows of `rank`, which lie in a->rows, for --routes. */
+static void record_routes(all_ranks *a, int32_t rank, int32_t n_part, int32_t n_row)
+{
+    shoal_session *s = a->session;
+    if (s->options.routes == NULL)
+        return;
+    const shoal_check_rows view = shoal_check_rows_view(&a->rows, &s->spec, n_row);
+    for (int32_t i = 0; i < n_part; i++) {
+        const shoal_chunk *c = &a->part[i].chunk;
+        const int32_t n_prompt =
+            a->check->prompt[a->sequence[a->part[i].sequence].prompt].n_prompt;
+        const shoal_engine_routes routes = {.step = a->step,
+                                            .sequence = a->part[i].sequence,
+                                            .owner = rank,
+                                            .position0 = c->position0,
+                                            .n_row = c->n_row,
+                                            .decode = c->position0 >= n_prompt,
+                                            .last = c->position0 + c->n_row == n_prompt};
+        shoal_routes_record_put_layers(&s->routes, &routes, view.expert, c->row0, n_row);
+    }
+}
+
 /* The rows of every rank, one rank after the other, to rank 0, which compares them. */
 static shoal_status bring_home(all_ranks *a)
 {
@@ -352,8 +374,10 @@ static shoal_status bring_home(all_ranks *a)
                                           a->rows.attention_hidden, n_bytes));
             SHOAL_TRY(shoal_comm_wait(s->comm, &request, 1, "rows to compare"));
         }
-        if (s->rank == 0)
+        if (s->rank == 0) {
+            record_routes(a, r, n_part, n_row);
             compare_rank(a, r, n_part, n_row);
+        }
         SHOAL_TRY(shoal_comm_poll(s->comm));
     }
     return SHOAL_OK;

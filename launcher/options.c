@@ -161,7 +161,7 @@ static const shoal_option table[] = {
            "seconds of silence after which a rank is lost (30)"),
     TEXT("trace", "F", RUN, trace,
          "write what every rank did when, for Perfetto or chrome://tracing"),
-    TEXT("routes", "F", RUN & ~SHOAL_COMMAND_CHECK, routes,
+    TEXT("routes", "F", RUN, routes,
          "write which experts the router chose for every token; shoal routes F sums it up"),
     {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
      "test aid: rank R fails at that place (step -1: while loading; stage: step of its units)",

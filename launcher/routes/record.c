@@ -46,6 +46,33 @@ void shoal_routes_record_put(void *arg, const shoal_engine_routes *routes)
         record->status = status;
 }
 
+void shoal_routes_record_put_layers(shoal_routes_record *record, const shoal_engine_routes *routes,
+                                    const int32_t *expert, int32_t row0, int32_t n_row_all)
+{
+    const shoal_routes_header *h = &record->writer.header;
+    const size_t n_layer = (size_t)h->n_layer, top_k = (size_t)h->top_k;
+    uint16_t *row = malloc(n_layer * top_k * sizeof *row);
+    if (row == NULL) {
+        record->status = shoal_fail(record->writer.log, SHOAL_NO_MEMORY, "%s: no memory for a row",
+                                    record->writer.path);
+        return;
+    }
+    for (int32_t i = 0; i < routes->n_row; i++) {
+        for (size_t layer = 0; layer < n_layer; layer++) {
+            const size_t from = (layer * (size_t)n_row_all + (size_t)(row0 + i)) * top_k;
+            for (size_t j = 0; j < top_k; j++)
+                row[layer * top_k + j] = (uint16_t)expert[from + j];
+        }
+        shoal_engine_routes one = *routes;
+        one.position0 += i;
+        one.n_row = 1;
+        one.last = routes->last && i == routes->n_row - 1;
+        one.expert = row;
+        shoal_routes_record_put(record, &one);
+    }
+    free(row);
+}
+
 shoal_status shoal_routes_record_close(shoal_routes_record *record, bool ended)
 {
     shoal_routes_writer *w = &record->writer;

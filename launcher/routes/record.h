@@ -19,6 +19,10 @@ shoal_status shoal_routes_record_open(shoal_routes_record *record, const char *p
                                       shoal_log *log);
 /* shoal_engine_routes_fn; arg: a shoal_routes_record. */
 void shoal_routes_record_put(void *arg, const shoal_engine_routes *routes);
+/* The same for rows [row0, row0 + routes->n_row) of choices by layer: expert [n_layer, n_row_all,
+ * top_k]; routes->expert is not used. */
+void shoal_routes_record_put_layers(shoal_routes_record *record, const shoal_engine_routes *routes,
+                                    const int32_t *expert, int32_t row0, int32_t n_row_all);
 /* With `ended` says what was written. Accepts zeroed and closed. Errors: the first of writing. */
 shoal_status shoal_routes_record_close(shoal_routes_record *record, bool ended);
 

@@ -20,7 +20,7 @@ static shoal_status ask(shoal_clock_offset *offset, shoal_comm *comm, int32_t ra
                                   sizeof start_us));
         SHOAL_TRY(shoal_comm_wait(comm, request, 2, "the clock of a rank"));
         const int64_t round_us = shoal_comm_now_us(comm) - start_us;
-        const int64_t error_us = (round_us + 1) / 2;
+        const int64_t error_us = round_us / 2 + 1; /* clocks are read in whole us */
         if (i == 0 || error_us < offset->error_us)
             *offset = (shoal_clock_offset){.offset_us = answer_us - (start_us + round_us / 2),
                                            .error_us = error_us,

@@ -9,7 +9,7 @@
 
 typedef struct shoal_clock_offset {
     int64_t offset_us; /* the rank's clock less rank 0's */
-    int64_t error_us;  /* half of the shortest round */
+    int64_t error_us;  /* half of the shortest round, and 1 */
     int64_t at_us;     /* when, on the rank's clock */
 } shoal_clock_offset;
 

@@ -66,6 +66,13 @@ class Routes(ShoalTest):
         self.assertEqual(drafted["decode_rows"], sum(r["decode_rows"] for r in run.json["ranks"]))
         self.assertEqual(drafted["prompt_rows"], 9)
 
+    def test_check(self):
+        path = self.path("check")
+        self.expect(shoal("check", DEMO, "--prompt-ids", "1,2,3,4,5", "--sequences", 2, "--routes", path, np=2), OK)
+        found = self.summary(path)
+        self.assertEqual((found["sequences"], found["prompt_rows"], found["decode_rows"]), (2, 10, 16))
+        self.assertTrue(all(n["rows"] % 2 == 0 for layer in found["layers"] for n in layer["most_used"]))  # twice the same prompt
+
     def test_files(self):
         path = self.path("whole")
         self.expect(shoal("generate", DEMO, "--prompt-ids", "1,2,3", "--max-tokens", 4, "--ignore-eos", "--routes", path), OK)
