@@ -77,7 +77,7 @@ static const shoal_option table[] = {
          "the cluster as a YAML file; configs/ has examples that explain every field"),
     TEXT("probe", "F", SHOAL_COMMAND_PLAN, probe, "the cluster as shoal probe measured it"),
     TEXT("routes", "F", SHOAL_COMMAND_PLAN, routes,
-         "choices of the router as a run recorded them with --routes F (uniform ones)"),
+         "experts are chosen as in this routing trace of the model (by chance, all alike)"),
     TEXT("prompt-tokens", "P", SHOAL_COMMAND_PLAN, prompt_tokens, "prompt length (512)"),
     TEXT("sequences", "B,...", SHOAL_COMMAND_PLAN, sequences,
          "sequences at once over all ranks, one column each; memory is for the most (1,32)"),

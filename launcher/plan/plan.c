@@ -240,14 +240,13 @@ static shoal_status make_counts(shoal__plan *plan, const int32_t *ranks)
 
 static shoal_status open_routing(shoal__plan *plan)
 {
-    const shoal_spec *s = &plan->spec;
     if (plan->options->routes != NULL) {
-        SHOAL_TRY(shoal_routing_recorded_open(&plan->recorded, plan->options->routes, &s->router,
-                                              s->n_moe_layer, plan->log));
-        plan->routing = shoal_routing_of_recorded(&plan->recorded);
+        SHOAL_TRY(
+            shoal_routes_source_open(&plan->routes, plan->options->routes, &plan->spec, plan->log));
+        plan->routing = shoal_routing_of_routes(&plan->routes);
         return SHOAL_OK;
     }
-    SHOAL_TRY(shoal_routing_uniform_open(&plan->uniform, &s->router, plan->log));
+    SHOAL_TRY(shoal_routing_uniform_open(&plan->uniform, &plan->spec.router, plan->log));
     plan->routing = shoal_routing_of_uniform(&plan->uniform);
     return SHOAL_OK;
 }
@@ -286,7 +285,7 @@ void shoal__plan_close(shoal__plan *plan)
     free(plan->count);
     free(plan->sequences);
     shoal_routing_uniform_close(&plan->uniform);
-    shoal_routing_recorded_close(&plan->recorded);
+    shoal_routes_source_close(&plan->routes);
     shoal_cluster_close(&plan->cluster);
     shoal_spec_close(&plan->spec);
     shoal_checkpoint_close(plan->checkpoint);

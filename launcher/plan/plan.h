@@ -5,7 +5,7 @@
 
 #include "launcher/options.h"
 #include "launcher/predict/predict.h"
-#include "launcher/predict/routing_recorded.h"
+#include "launcher/routes/source.h"
 
 /* One number of sequences with one kind of combine. */
 typedef struct shoal__plan_case {
@@ -46,8 +46,8 @@ typedef struct shoal__plan {
     shoal_spec spec;
     shoal_cluster cluster;
     bool has_gpu;
-    shoal_routing_uniform uniform;   /* without --routes */
-    shoal_routing_recorded recorded; /* --routes */
+    shoal_routing_uniform uniform;
+    shoal_routes_source routes; /* with --routes */
     shoal_routing routing;
     shoal_predict_run run; /* for the most sequences; cluster is a count's */
     int32_t *sequences, n_sequences;

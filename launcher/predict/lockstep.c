@@ -204,17 +204,28 @@ static void work(walk *w, part *p)
     p->away = true;
 }
 
+/* Some sequence has more than one row. */
+static bool has_prompts(const walk *w)
+{
+    for (int32_t r = 0; r < w->n_rank; r++)
+        if (w->step->n_row[r] > w->step->n_chunk[r])
+            return true;
+    return false;
+}
+
 /* One MoE layer with the choices of this draw. */
 static void moe_layer(walk *w, int64_t draw)
 {
     const shoal_routing *routing = w->c->run->routing;
+    const bool prompts = routing->draw_prompt != NULL && has_prompts(w);
     for (int32_t i = 0; i < w->n_part; i++) {
         part *p = &w->part[i];
         int64_t n_token = 0;
         collect(w, p);
         for (int32_t r = 0; r < w->n_rank; r++)
             n_token += p->n_row[r];
-        routing->draw(routing->source, w->expert, w->layer, draw * w->n_part + i, (int32_t)n_token);
+        (prompts ? routing->draw_prompt : routing->draw)(routing->source, w->expert, w->layer,
+                                                         draw * w->n_part + i, (int32_t)n_token);
         shoal_routing_step_fill(&p->routed, w->c->placement, w->layer, w->expert, routing->top_k,
                                 p->n_row);
         send_rows(w, p);

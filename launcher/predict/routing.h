@@ -14,6 +14,9 @@
 typedef struct shoal_routing {
     void *source; /* borrowed */
     void (*draw)(void *source, int32_t *expert, int32_t layer, int64_t draw, int32_t n_token);
+    /* The same for tokens of prompts, which are more alike where a record says so; NULL: draw. */
+    void (*draw_prompt)(void *source, int32_t *expert, int32_t layer, int64_t draw,
+                        int32_t n_token);
     int32_t top_k;
     const char *name; /* "uniform", the file of a record */
 } shoal_routing;

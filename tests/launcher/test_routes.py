@@ -81,6 +81,11 @@ class Routes(ShoalTest):
             self.assertIn(text, run.out)
         with open(path, "rb") as file:
             whole = file.read()
+        cluster = self.write("two.yaml", "hosts: [{name: a, cores: 2, memory_gb: 16, memory_bandwidth_gb_per_s: 20, "
+                                         "cpu: avx512vnni, ranks: [cpu, cpu]}]\n")
+        run = self.expect(shoal("plan", DEMO, "--cluster", cluster, "--ranks", 2, "--json", "--routes", path), OK)
+        self.assertEqual(run.json[0]["routing"], path)
+        self.expect(shoal("plan", golden("qwen3_moe"), "--cluster", cluster, "--routes", path), BAD_DATA, "trace of another model")
         self.write_bytes("torn", whole[:-20])
         torn = shoal("routes", self.path("torn"), "--json")
         self.expect(torn, OK, "did not come to its end; a last record that is cut off is left out")
