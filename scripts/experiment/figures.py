@@ -80,6 +80,11 @@ def different(records, key):
     return sorted({str(record["run"].get(key)) for record in records})
 
 
+def shown(options):
+    """The options that say what was run: where weights are kept says nothing."""
+    return " ".join(word for i, word in enumerate(options) if word != "--cache" and (i == 0 or options[i - 1] != "--cache"))
+
+
 def headline(records):
     """Two sentences for the head of a plot: what was run where, on what machine and when."""
     first = records[0]
@@ -88,7 +93,7 @@ def headline(records):
     days = sorted(record["run"]["started"][:10] for record in records)
     when = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return [
-        "; ".join([f"{run['model']} on {run['where']}", f"{per_node} per node", *filter(None, [" ".join(run["options"])]),
+        "; ".join([f"{run['model']} on {run['where']}", f"{per_node} per node", *filter(None, [shown(run["options"])]),
                    f"{run['gen_tokens']} decode steps, medians of {run['repeat']} runs"]),
         f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores, {machine.get('memory_gb', 0):.0f} GB; "
         f"{versions.get('shoal', '?')}; {when}",

@@ -99,6 +99,22 @@ class Hostfile(Local):
                 *network_words(self.subnet), *self.more, *program]
 
 
+class Cluster(Local):
+    """The first ranks of a cluster file, as `shoal launch` starts them."""
+
+    def __init__(self, a):
+        super().__init__(a)
+        self.file = a.cluster
+        if not os.path.exists(a.cluster):
+            raise Missing(f"{a.cluster}: there is no such file")
+
+    def where(self):
+        return f"the cluster of {os.path.basename(self.file)}"
+
+    def words(self, nodes, program):
+        return [program[0], "launch", "--cluster", self.file, "--ranks", str(nodes * self.k), "--", *program[1:]]
+
+
 class Slurm(Local):
     """Nodes of the SLURM allocation that this runs in (sbatch, salloc)."""
 
@@ -153,6 +169,8 @@ def choose(a):
     """The way that the options ask for. Raises Missing."""
     if a.hosts:
         return Hostfile(a)
+    if a.cluster:
+        return Cluster(a)
     if a.namespaces:
         return Namespaces(a)
     if a.srun:

@@ -226,7 +226,7 @@ class Runs(unittest.TestCase):
             limit = time.monotonic() + 30
             while not (os.path.exists(self.calls) and len(self.called()) == 2) and time.monotonic() < limit:
                 time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             _, err = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 75, err)
         self.assertEqual(os.listdir(os.path.join(self.output, "points")), ["n1-p128-s1.json"])
