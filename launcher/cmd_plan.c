@@ -11,6 +11,13 @@ shoal_status shoal_cmd_plan(const shoal_options *options, const volatile sig_ato
     if (shoal_bootstrap_environment_rank() > 0)
         return SHOAL_OK;
     shoal__plan plan;
+    if (options->n_simulated > 0) {
+        shoal_status simulated = shoal__plan_open(&plan, options, log);
+        if (simulated == SHOAL_OK)
+            simulated = shoal__plan_simulate(&plan);
+        shoal__plan_close(&plan);
+        return simulated;
+    }
     shoal_status status = shoal__plan_make(&plan, options, log);
     if (status == SHOAL_OK && options->json) {
         status = shoal_print_json(shoal__plan_json(&plan), log);

@@ -1,5 +1,7 @@
 #include "launcher/options.h"
 
+#include "launcher/predict/simulate.h"
+
 #include <string.h>
 
 #define RUN       SHOAL_COMMANDS_THAT_RUN
@@ -86,6 +88,9 @@ static const shoal_option table[] = {
     TEXT("ranks", "1,2,4 or A..B", SHOAL_COMMAND_PLAN, ranks,
          "rank counts: the first so many of the cluster (each up to 16; of more powers of two, and "
          "all)"),
+    INT("simulate", "L", 1, SHOAL_SIMULATE_LAYERS_MAX, SHOAL_COMMAND_PLAN, n_simulated,
+        "instead: run plan, dispatch and combine of L MoE layers of a decode step over virtual "
+        "ranks, with the cluster's links and computing times of the cost model"),
     TEXT("prompt-tokens", "P,...", SHOAL_COMMAND_BENCH, prompt_tokens,
          "prompt length of each sequence, or a list of lengths (128)"),
     TEXT("sequences", "B,...", SHOAL_COMMAND_BENCH, sequences,

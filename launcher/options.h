@@ -103,6 +103,7 @@ typedef struct shoal_options {
     const char *to;        /* stage */
     int32_t source;        /* shoal_stage_source */
     const char *probe;     /* of shoal probe; NULL: not given */
+    int32_t n_simulated;   /* plan: MoE layers; 0: not asked */
     const char *placement; /* NULL, "uniform", "weighted", or a file */
     const char *kernels;
     int32_t transport; /* shoal_transport_choice */

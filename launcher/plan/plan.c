@@ -8,8 +8,7 @@
 
 enum { EACH_COUNT_MAX = 16 };
 
-/* --ranks, or every count of a small cluster and powers of two, and all, of a large one. */
-static shoal_status list_ranks(int32_t **ranks, int32_t *n, const shoal__plan *plan)
+shoal_status shoal__plan_ranks(int32_t **ranks, int32_t *n, const shoal__plan *plan)
 {
     const int32_t n_rank = plan->cluster.n_rank;
     char text[64] = "";
@@ -98,23 +97,24 @@ static shoal_status describe_run(shoal__plan *plan)
     return SHOAL_OK;
 }
 
-static shoal_status open_placement(shoal_placement *placement, shoal__plan_count *c,
-                                   const shoal__plan *plan)
+shoal_status shoal__plan_place(shoal_placement *placement, const shoal__plan *plan,
+                               const shoal_cluster *cluster, const char *choice)
 {
     const shoal_spec *s = &plan->spec;
-    const char *choice = plan->options->placement;
-    const bool weighted = choice == NULL || strcmp(choice, "weighted") == 0;
+    const int32_t n_rank = cluster->n_rank;
+    const bool weighted = strcmp(choice, "weighted") == 0;
+    double expert_weight[SHOAL_MAX_RANK], sequence_weight[SHOAL_MAX_RANK];
     if (!weighted && strcmp(choice, "uniform") != 0)
         return shoal_placement_read_file(placement, choice, s->n_moe_layer, s->router.n_expert,
-                                         s->router.n_group, c->n_rank, plan->log);
+                                         s->router.n_group, n_rank, plan->log);
     if (weighted) {
         shoal_predict_run run = plan->run;
-        run.cluster = &c->cluster;
-        SHOAL_TRY(shoal_predict_weights(c->expert_weight, c->sequence_weight, &run, plan->log));
+        run.cluster = cluster;
+        SHOAL_TRY(shoal_predict_weights(expert_weight, sequence_weight, &run, plan->log));
     }
     return shoal_placement_open(placement, s->n_moe_layer, s->router.n_expert, s->router.n_group,
-                                c->n_rank, weighted ? c->expert_weight : NULL,
-                                weighted ? c->sequence_weight : NULL, plan->log);
+                                n_rank, weighted ? expert_weight : NULL,
+                                weighted ? sequence_weight : NULL, plan->log);
 }
 
 /* Hosts' figures, known if every host has them. */
@@ -196,7 +196,9 @@ static shoal_status make_count(shoal__plan_count *c, const shoal__plan *plan, in
         return shoal_fail(plan->log, SHOAL_NO_MEMORY, "no memory to plan %d ranks", (int)n_rank);
     SHOAL_TRY(shoal_cluster_first(&c->cluster, &plan->cluster, n_rank, plan->log));
     shoal_placement placement;
-    SHOAL_TRY(open_placement(&placement, c, plan));
+    const char *choice = plan->options->placement;
+    SHOAL_TRY(
+        shoal__plan_place(&placement, plan, &c->cluster, choice != NULL ? choice : "weighted"));
     const shoal_status status = predict_cases(c, plan, &placement);
     shoal_placement_close(&placement);
     add_costs(c);
@@ -251,16 +253,21 @@ static shoal_status open_routing(shoal__plan *plan)
     return SHOAL_OK;
 }
 
-shoal_status shoal__plan_make(shoal__plan *plan, const shoal_options *options, shoal_log *log)
+shoal_status shoal__plan_open(shoal__plan *plan, const shoal_options *options, shoal_log *log)
 {
-    int32_t *ranks = NULL, n_count = 0;
     *plan = (shoal__plan){.options = options, .log = log, .best = -1};
     SHOAL_TRY(read_cluster(plan));
     SHOAL_TRY(shoal_checkpoint_open(&plan->checkpoint, options->model, true, log));
     SHOAL_TRY(shoal_spec_open(&plan->spec, plan->checkpoint, log));
     SHOAL_TRY(open_routing(plan));
-    SHOAL_TRY(describe_run(plan));
-    SHOAL_TRY(list_ranks(&ranks, &n_count, plan));
+    return describe_run(plan);
+}
+
+shoal_status shoal__plan_make(shoal__plan *plan, const shoal_options *options, shoal_log *log)
+{
+    int32_t *ranks = NULL, n_count = 0;
+    SHOAL_TRY(shoal__plan_open(plan, options, log));
+    SHOAL_TRY(shoal__plan_ranks(&ranks, &n_count, plan));
     plan->n_case = 2 * plan->n_sequences;
     plan->count = calloc((size_t)n_count, sizeof *plan->count);
     plan->n_count = plan->count != NULL ? n_count : 0;

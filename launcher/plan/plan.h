@@ -60,13 +60,25 @@ typedef struct shoal__plan {
     bool has_advice;
 } shoal__plan;
 
-/* Everything from options, MODEL and the cluster's file. Errors: USAGE, NO_INPUT, BAD_DATA,
- * NO_MEMORY. After an error, too: shoal__plan_close. */
+/* What options, MODEL and the cluster's file say, with nothing predicted yet. Errors: USAGE,
+ * NO_INPUT, BAD_DATA, NO_MEMORY. After an error, too: shoal__plan_close. */
+shoal_status shoal__plan_open(shoal__plan *plan, const shoal_options *options, shoal_log *log);
+/* --ranks, or every count of a small cluster and powers of two, and all, of a large one: ranks
+ * [n] is the caller's to free. */
+shoal_status shoal__plan_ranks(int32_t **ranks, int32_t *n, const shoal__plan *plan);
+/* The placement that `choice` (as --placement) names, on a cluster. */
+shoal_status shoal__plan_place(shoal_placement *placement, const shoal__plan *plan,
+                               const shoal_cluster *cluster, const char *choice);
+
+/* Opened, and everything predicted. Errors as those of open. */
 shoal_status shoal__plan_make(shoal__plan *plan, const shoal_options *options, shoal_log *log);
 void shoal__plan_close(shoal__plan *plan);
 
 /* Of what is asked first: the first number of sequences with --combine. */
 const shoal__plan_case *shoal__plan_main_case(const shoal__plan *plan, const shoal__plan_count *c);
+
+/* plan_simulate.c: the table or the list of --simulate, to stdout. plan is opened, not made. */
+shoal_status shoal__plan_simulate(shoal__plan *plan);
 
 /* plan_advice.c */
 shoal_status shoal__plan_advise(shoal__plan *plan);

@@ -16,6 +16,19 @@ enum { GPU_THREADS = 256, TILE_ROWS = 8 };
 /* Of the layer's fixed cost: the source's part, and that of experts. */
 #define SOURCE_SHARE 0.6
 
+shoal__costs shoal__costs_of(const shoal_predict_run *run, const shoal_placement *placement,
+                             const shoal_model_measured *measured)
+{
+    const int32_t n_embd = run->spec->n_embd;
+    return (shoal__costs){
+        .run = run,
+        .placement = placement,
+        .measured = measured,
+        .dispatch_row_bytes = shoal_wire_row_bytes(measured->wire.dispatch, n_embd),
+        .combine_row_bytes = shoal_wire_row_bytes(measured->wire.combine, n_embd),
+    };
+}
+
 static double positive(double x)
 {
     return x > 0 ? x : 0;

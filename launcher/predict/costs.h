@@ -23,6 +23,13 @@ typedef struct shoal__costs {
 /* Rates of a rank, where it is not known (0) what a like one is: reading its memory, and f32. */
 double shoal__read_gb_per_s(const shoal_cluster_rank *rank, shoal_format format);
 double shoal__compute_gop_per_s(const shoal_cluster_rank *rank, shoal_format format);
+/* Copies of a message's bytes by the processors of sender and receiver: system calls of TCP, or the
+ * memory that ranks of a host share. */
+#define SHOAL__WIRE_BYTE_NS 0.25
+
+/* position is the caller's to set. */
+shoal__costs shoal__costs_of(const shoal_predict_run *run, const shoal_placement *placement,
+                             const shoal_model_measured *measured);
 
 /* n_row rows through matrices: the mean layer of `n_layer`. */
 double shoal__pass_us(const shoal__costs *c, int32_t rank, const shoal_pass_work *work,

@@ -9,10 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies of a message's bytes by the processors of sender and receiver: system calls of TCP, or the
- * memory that ranks of a host share. */
-#define WIRE_BYTE_NS 0.25
-
 enum { PART_MAX = 4, CHAIN_MIN = 8, CHAIN_MAX = 160, WARM_UP = 2 };
 
 /* Rows of a part on their way, per rank. */
@@ -61,8 +57,8 @@ static double send(walk *w, int32_t from, int32_t to, double n_bytes)
     const double latency = ideal->latency ? 0 : l->latency_us;
     w->n_bytes += n_bytes;
     w->n_message += 1;
-    w->clock_us[from] +=
-        (ideal->latency ? 0 : l->overhead_us) + (ideal->wire ? 0 : n_bytes * WIRE_BYTE_NS * 1e-3);
+    w->clock_us[from] += (ideal->latency ? 0 : l->overhead_us) +
+                         (ideal->wire ? 0 : n_bytes * SHOAL__WIRE_BYTE_NS * 1e-3);
     if (a == b)
         return w->clock_us[from] + latency + n_bytes * wire / link_gb_per_s(l);
     const double out = w->card_gb_per_s[a], in = w->card_gb_per_s[b];
@@ -78,7 +74,7 @@ static void send_part(walk *w, part *p, int32_t from, int32_t to, double n_bytes
     const shoal_cluster_link *l = shoal_cluster_link_at(w->cluster, from, to);
     p->arrived_us[to] = max2(p->arrived_us[to], send(w, from, to, n_bytes));
     p->last_us[to] = (w->c->ideal.latency ? 0 : l->overhead_us) +
-                     (w->c->ideal.wire ? 0 : n_bytes * WIRE_BYTE_NS * 1e-3);
+                     (w->c->ideal.wire ? 0 : n_bytes * SHOAL__WIRE_BYTE_NS * 1e-3);
     p->taken_us[to] += p->last_us[to];
 }
 

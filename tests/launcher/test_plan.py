@@ -101,6 +101,21 @@ class Plan(unittest.TestCase):
         text = shoal("plan", os.path.join(ROOT, "tests/configs/Qwen3-30B-A3B"), "--cluster", narrow, "--weights", "q4", "--ranks", "4")
         self.assertIn("prefill is bound by the wire", text)
 
+    def test_simulate(self):
+        words = ["plan", V3, "--cluster", os.path.join(ROOT, "configs/cluster-1024-nodes.yaml"), "--weights", "q4", "--simulate", "2",
+                 "--ranks", "8,64", "--sequences", "1,16"]
+        found = json.loads(shoal(*words, "--json"))
+        self.assertEqual([(e["ranks"], e["sequences"]) for e in found], [(8, 1), (8, 16), (64, 1), (64, 16)])
+        for e in found:
+            self.assertEqual(e["layers"], 2)
+            self.assertEqual(e["sources"], min(e["ranks"], e["sequences"]))
+            self.assertEqual(e["dispatch_messages"], e["sources"] * (e["ranks"] - 1))
+            self.assertEqual(e["header_bytes"], 32 * e["dispatch_messages"])
+            parts = sum(e[f"{part}_us"] for part in ("attention", "send", "dispatch", "experts", "combine"))
+            self.assertTrue(0.9 * e["layer_us"] < parts < 1.1 * e["layer_us"], e)
+        self.assertIn("busiest", shoal(*words))
+        self.assertIn("simulate", shoal(*words[:-5], "65", "--ranks", "8", code=2))
+
     def test_usage(self):
         self.assertIn("one of --cluster", shoal("plan", V3, code=2))
         self.assertIn("ascending numbers up to the 2", shoal("plan", V3, "--cluster", self.two, "--ranks", "3", code=2))
