@@ -116,7 +116,9 @@ class Hosts:
         space = self.namespace(index)
         _run("ip", "netns", "add", space)
         _run("ip", "-n", space, "link", "set", "lo", "up")
-        _run("ip", "link", "add", "eth0", "netns", space, "type", "veth", "peer", "name", f"port{index}", "netns", self.switch)
+        # Always the same address of the card: the others would look for the old one for a minute after a power_off.
+        _run("ip", "link", "add", "eth0", "address", f"02:00:0a:4d:00:{index + 1:02x}", "netns", space, "type", "veth",
+             "peer", "name", f"port{index}", "netns", self.switch)
         _run("ip", "-n", self.switch, "link", "set", f"port{index}", "master", "br0", "up")
         _run("ip", "-n", space, "addr", "add", f"10.77.0.{index + 1}/24", "dev", "eth0")
         _run("ip", "-n", space, "link", "set", "eth0", "up")
