@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from shoal_test import *  # noqa: E402,F403
 
-N_FAULT = 6
+N_FAULT = 5
 SCRIPT = os.path.join(SOURCE, "scripts", "soak")
 
 
