@@ -101,7 +101,7 @@ void shoal_wire_decode_groups(shoal_int8_group *x, const void *row, int32_t n)
                (size_t)(n_left < SHOAL_GROUP ? n_left : SHOAL_GROUP));
         memcpy(&group.scale, scales + (size_t)g * sizeof(float), sizeof(float));
         for (int32_t i = 0; i < SHOAL_GROUP; i++)
-            group.sum += group.q[i];
+            group.minus_8_sum -= 8 * group.q[i];
         x[g] = group;
     }
 }

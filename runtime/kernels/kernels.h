@@ -28,7 +28,7 @@
 typedef struct shoal_int8_group {
     int8_t q[SHOAL_GROUP];
     float scale;
-    int32_t sum; /* of q: what a constant added to all weights of the group comes to */
+    int32_t minus_8_sum; /* -8 * sum of q: takes back what weights are too large by, if that is 8 */
 } shoal_int8_group;
 
 /* Groups of a row. */

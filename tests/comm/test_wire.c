@@ -130,9 +130,9 @@ START_TEST(test_groups)
                 ck_assert_int_eq(q, at < n ? (int8_t)row[at] : 0);
                 sum += q;
             }
-            ck_assert_int_eq(group[g].sum, sum);
+            ck_assert_int_eq(group[g].minus_8_sum, -8 * sum);
         }
-        ck_assert_int_eq(group[(n - 1) / SHOAL_GROUP + 1].sum, 0x55555555);
+        ck_assert_int_eq(group[(n - 1) / SHOAL_GROUP + 1].minus_8_sum, 0x55555555);
     }
 }
 END_TEST

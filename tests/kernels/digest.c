@@ -73,7 +73,7 @@ static void digest_product(shoal_format format, int32_t n_row, int32_t n_any, in
         for (int32_t i = 0; i < n_group * n_token; i++) {
             hash = shoal_hash(hash, groups[i].q, sizeof groups[i].q);
             hash = digest_f32(hash, &groups[i].scale, 1);
-            hash = shoal_hash(hash, &groups[i].sum, sizeof groups[i].sum);
+            hash = shoal_hash(hash, &groups[i].minus_8_sum, sizeof groups[i].minus_8_sum);
         }
         printf("to_groups ");
         line(what, hash);

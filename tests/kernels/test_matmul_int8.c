@@ -116,7 +116,7 @@ static shoal_int8_group *random_groups(int32_t n_col, int64_t ld, int32_t n_toke
                 group->q[c] = (int8_t)(extreme == 0   ? 127
                                        : extreme == 1 ? -127
                                                       : (int32_t)(draw(s) % 255) - 127);
-                group->sum += group->q[c];
+                group->minus_8_sum -= 8 * group->q[c];
             }
             group->scale = draw(s) % 29 == 0 ? 0x1p-140f : fabsf(draw_float(s));
         }

@@ -2,71 +2,48 @@
  * query over segments, sinks and its end. */
 #include "runtime/kernels/cpu/vec_math.h"
 
-/* 8 columns of 8 positions each become 8 rows: three rounds of pairing. Only moves, so any
- * instructions will do. */
 typedef uint16_t half8 __attribute__((vector_size(16)));
-typedef uint32_t word4 __attribute__((vector_size(16)));
 
-SHOAL_INLINE void zip_half(half8 *low, half8 *high, half8 a, half8 b)
+/* Elements of `size` halves from a and b in turn. */
+SHOAL_INLINE void zip(half8 *low, half8 *high, half8 a, half8 b, const int32_t size)
 {
-    *low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-    *high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-}
-
-static void values_bf16(uint16_t *value, const uint16_t *key, int32_t n_band, int32_t d_k,
-                        int32_t d_v)
-{
-    for (int32_t half = 0; half < 2 * n_band; half++) {
-        const uint16_t *from = key + (half / 2 * d_k * SHOAL_BAND) + half % 2 * 8;
-        uint16_t *to = value + (int64_t)half * 8 * d_v;
-        int32_t d = 0;
-        for (; d + 8 <= d_v; d += 8) {
-            half8 a[8], b[8];
-            for (int32_t i = 0; i < 8; i++)
-                memcpy(&a[i], from + (d + i) * SHOAL_BAND, sizeof a[i]);
-            for (int32_t i = 0; i < 4; i++)
-                zip_half(&b[2 * i], &b[2 * i + 1], a[i], a[i + 4]);
-            for (int32_t i = 0; i < 4; i++)
-                zip_half(&a[2 * i], &a[2 * i + 1], b[i], b[i + 4]);
-            for (int32_t i = 0; i < 4; i++)
-                zip_half(&b[2 * i], &b[2 * i + 1], a[i], a[i + 4]);
-            for (int32_t i = 0; i < 8; i++)
-                memcpy(to + i * d_v + d, &b[i], sizeof b[i]);
-        }
-        for (; d < d_v; d++) {
-            for (int32_t i = 0; i < 8; i++)
-                to[i * d_v + d] = from[d * SHOAL_BAND + i];
-        }
+    if (size == 1) {
+        *low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        *high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+    } else {
+        *low = __builtin_shufflevector(a, b, 0, 1, 8, 9, 2, 3, 10, 11);
+        *high = __builtin_shufflevector(a, b, 4, 5, 12, 13, 6, 7, 14, 15);
     }
 }
 
-SHOAL_INLINE void zip_word(word4 *low, word4 *high, word4 a, word4 b)
+/* n columns of n positions become n rows, n being what a register holds: rounds of pairing. Only
+ * moves, so any instructions will do. */
+SHOAL_INLINE void transpose(uint16_t *value, const uint16_t *key, int32_t n_band, int32_t d_k,
+                            int32_t d_v, const int32_t size)
 {
-    *low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    *high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-}
-
-static void values_f32(uint32_t *value, const uint32_t *key, int32_t n_band, int32_t d_k,
-                       int32_t d_v)
-{
-    for (int32_t quarter = 0; quarter < 4 * n_band; quarter++) {
-        const uint32_t *from = key + (quarter / 4 * d_k * SHOAL_BAND) + quarter % 4 * 4;
-        uint32_t *to = value + (int64_t)quarter * 4 * d_v;
+    const int32_t n = 8 / size, n_part = SHOAL_BAND / n;
+    for (int32_t part = 0; part < n_part * n_band; part++) {
+        const uint16_t *from =
+            key + (int64_t)size * (part / n_part * d_k * SHOAL_BAND + part % n_part * n);
+        uint16_t *to = value + (int64_t)size * part * n * d_v;
         int32_t d = 0;
-        for (; d + 4 <= d_v; d += 4) {
-            word4 a[4], b[4];
-            for (int32_t i = 0; i < 4; i++)
-                memcpy(&a[i], from + (d + i) * SHOAL_BAND, sizeof a[i]);
-            for (int32_t i = 0; i < 2; i++)
-                zip_word(&b[2 * i], &b[2 * i + 1], a[i], a[i + 2]);
-            for (int32_t i = 0; i < 2; i++)
-                zip_word(&a[2 * i], &a[2 * i + 1], b[i], b[i + 2]);
-            for (int32_t i = 0; i < 4; i++)
-                memcpy(to + i * d_v + d, &a[i], sizeof a[i]);
+        for (; d + n <= d_v; d += n) {
+            half8 a[8], b[8];
+            for (int32_t i = 0; i < n; i++)
+                memcpy(&a[i], from + size * (d + i) * SHOAL_BAND, sizeof a[i]);
+            for (int32_t round = n; round > 1; round /= 2) {
+                for (int32_t i = 0; i < n / 2; i++)
+                    zip(&b[2 * i], &b[2 * i + 1], a[i], a[i + n / 2], size);
+                for (int32_t i = 0; i < n; i++)
+                    a[i] = b[i];
+            }
+            for (int32_t i = 0; i < n; i++)
+                memcpy(to + size * (i * d_v + d), &a[i], sizeof a[i]);
         }
         for (; d < d_v; d++) {
-            for (int32_t i = 0; i < 4; i++)
-                to[i * d_v + d] = from[d * SHOAL_BAND + i];
+            for (int32_t i = 0; i < n; i++)
+                memcpy(to + size * (i * d_v + d), from + size * (d * SHOAL_BAND + i),
+                       (size_t)size * sizeof *to);
         }
     }
 }
@@ -76,9 +53,9 @@ void SHOAL_FN(attend_values)(void *value, const void *key, shoal_kv_dtype dtype,
 {
     int32_t n_band = (n_position + SHOAL_BAND - 1) / SHOAL_BAND;
     if (dtype == SHOAL_KV_F32)
-        values_f32(value, key, n_band, d_k, d_v);
+        transpose(value, key, n_band, d_k, d_v, 2);
     else
-        values_bf16(value, key, n_band, d_k, d_v);
+        transpose(value, key, n_band, d_k, d_v, 1);
 }
 
 void SHOAL_FN(attend_merge)(float *out, shoal_attend_state *state, const float *part,

@@ -94,6 +94,13 @@ shoal__dot(const shoal__quads w[SHOAL__QUADS], const shoal_int8_group *x, const 
 
 #endif
 
+#if SHOAL_LANES == 4
+SHOAL_INLINE bool shoal__prefetches_well(void)
+{
+    return true;
+}
+#endif
+
 /* sum[i] = the dot products with *x[i], i < n <= SHOAL__TOGETHER. */
 #if !defined(SHOAL__HAS_DOTS)
 SHOAL_INLINE void shoal__dots(shoal__ints *sum, const shoal__quads w[SHOAL__QUADS],

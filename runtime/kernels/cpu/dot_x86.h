@@ -1,7 +1,6 @@
 /* dot.h with the instructions of AVX2, AVX-VNNI and AVX-512 VNNI. They multiply unsigned by signed
- * bytes, so the weights are kept unsigned, a constant too large; what that adds to a sum is the
- * constant times shoal_int8_group.sum, from whose negative the sums begin. Layering: part of dot.h.
- */
+ * bytes, so the weights are kept unsigned, a constant too large; sums begin with the negative of
+ * what that adds, a multiple of shoal_int8_group.minus_8_sum. Layering: part of dot.h. */
 #ifndef SHOAL_KERNELS_CPU_DOT_X86_H
 #define SHOAL_KERNELS_CPU_DOT_X86_H
 
@@ -17,6 +16,13 @@
 #else
 #define SHOAL__VNNI 0
 #endif
+
+/* Whether the CPU by itself reads weights as fast as one token uses them (measured: AMD Zen 4 does,
+ * Intel Cascade Lake does not). */
+SHOAL_INLINE bool shoal__prefetches_well(void)
+{
+    return !__builtin_cpu_is("intel");
+}
 
 typedef uint8_t shoal__quads __attribute__((vector_size(4 * SHOAL_LANES)));
 
@@ -37,10 +43,11 @@ SHOAL_INLINE shoal__ints shoal__splat_quad(const shoal_int8_group *x, int32_t k)
     return shoal__splat(four);
 }
 
-/* 2 * e2m1 + 12 of codes 0 .. 15. */
+/* 2 * e2m1 + 16 of codes 0 .. 15. */
 SHOAL_INLINE shoal__quads shoal__e2m1_unsigned(shoal__quads code)
 {
-    const __m128i value = _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0);
+    const __m128i value =
+        _mm_setr_epi8(16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4);
 #if SHOAL_LANES == 16
     return (shoal__quads)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(value), (__m512i)code);
 #else
@@ -48,10 +55,11 @@ SHOAL_INLINE shoal__quads shoal__e2m1_unsigned(shoal__quads code)
 #endif
 }
 
-/* What the weights are too large by. */
-SHOAL_INLINE int32_t shoal__offset(const shoal_format format)
+/* What the sum of a group begins with: weights are too large by 128, 8 or 16. */
+SHOAL_INLINE shoal__ints shoal__begin(const shoal_int8_group *x, const shoal_format format)
 {
-    return format == SHOAL_FORMAT_Q8 ? 128 : format == SHOAL_FORMAT_Q4 ? 8 : 12;
+    const int32_t eights = format == SHOAL_FORMAT_Q8 ? 16 : format == SHOAL_FORMAT_Q4 ? 1 : 2;
+    return shoal__splat(x->minus_8_sum * eights);
 }
 
 SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned char *at, int32_t p,
@@ -77,7 +85,8 @@ SHOAL_INLINE void shoal__unpack(shoal__quads w[SHOAL__QUADS], const unsigned cha
 #if SHOAL__VNNI
 
 /* sum + w * (columns 4k .. 4k + 3 of x). gcc 12 does not make the broadcast part of the instruction
- * by itself, which is a third of all that the decoders see. */
+ * by itself, which is a third of all that the decoders see. Volatile keeps chains side by side as
+ * they are written. */
 SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, const shoal_int8_group *x,
                                        int32_t k)
 {
@@ -85,9 +94,9 @@ SHOAL_INLINE shoal__ints shoal__dpbusd(shoal__ints sum, shoal__quads w, const sh
     typedef struct quad {
         int8_t q[4];
     } quad;
-    __asm__("vpdpbusd %2%{1to16%}, %1, %0"
-            : "+v"(sum)
-            : "v"(w), "m"(*(const quad *)(const void *)(x->q + 4 * k)));
+    __asm__ volatile("vpdpbusd %2%{1to16%}, %1, %0"
+                     : "+v"(sum)
+                     : "v"(w), "m"(*(const quad *)(const void *)(x->q + 4 * k)));
     return sum;
 #else
     return (shoal__ints)SHOAL__DPBUSD_256((__m256i)sum, (__m256i)w,
@@ -107,7 +116,7 @@ SHOAL_INLINE void shoal__dots(shoal__ints *sum, const shoal__quads w[SHOAL__QUAD
     shoal__ints chain[2][SHOAL__TOGETHER];
 #pragma GCC unroll 4
     for (int32_t i = 0; i < n; i++) {
-        chain[0][i] = shoal__splat(x[i]->sum * -shoal__offset(format));
+        chain[0][i] = shoal__begin(x[i], format);
         chain[1][i] = (shoal__ints){0};
     }
 #pragma GCC unroll 8
@@ -156,8 +165,8 @@ SHOAL_INLINE shoal__ints shoal__dot(const shoal__quads w[SHOAL__QUADS], const sh
 {
     if (format == SHOAL_FORMAT_Q8)
         return shoal__dot_q8(w, x);
-    enum { RUN = 4 }; /* quads whose sum 16 bits hold: 4 * 2 * 24 * 127 at most */
-    shoal__ints sum = shoal__splat(x->sum) * -shoal__offset(format);
+    enum { RUN = 4 }; /* quads whose sum 16 bits hold: 4 * 2 * 28 * 127 at most */
+    shoal__ints sum = shoal__begin(x, format);
 #pragma GCC unroll 2
     for (int32_t k0 = 0; k0 < SHOAL__QUADS; k0 += RUN) {
         __m256i pairs = shoal__pairs((__m256i)w[k0], (__m256i)shoal__splat_quad(x, k0));

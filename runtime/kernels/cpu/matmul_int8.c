@@ -19,6 +19,7 @@ typedef struct block {
     const shoal_int8_group *x;
     int64_t ld_x;
     int64_t n_group;
+    bool ahead; /* weights are asked for early */
 } block;
 
 SHOAL_INLINE void prefetch(const unsigned char *at, const size_t n_bytes)
@@ -44,7 +45,7 @@ SHOAL_INLINE void block_parts(const block *b, int32_t p0, const shoal_format for
             acc[t][p] = (shoal__vec){0};
     }
     for (int64_t g = 0; g < b->n_group; g++, at += group_bytes) {
-        if (n_token >= BUSY && p0 == 0)
+        if (b->ahead && p0 == 0)
             prefetch(at + AHEAD, group_bytes);
 #pragma GCC unroll 4
         for (int32_t p = 0; p < n_part; p++) {
@@ -147,13 +148,15 @@ void SHOAL_FN(matmul_int8)(float *y, int64_t ld_y, const shoal_matrix *w, int32_
     int32_t n_block = (n_token + BLOCK - 1) / BLOCK;
     int32_t n_small = n_token / n_block;
     int32_t n_large = n_token % n_block;
+    bool ahead = n_token >= BUSY || !shoal__prefetches_well();
     for (int32_t band = band0; band < band1; band++) {
         block b = {.y = y + (int64_t)band * SHOAL_BAND,
                    .ld_y = ld_y,
                    .w = (const unsigned char *)w->data + (size_t)band * band_bytes,
                    .x = x,
                    .ld_x = ld_x,
-                   .n_group = n_group};
+                   .n_group = n_group,
+                   .ahead = ahead};
         int32_t n_row = w->n_row - band * SHOAL_BAND;
         if (n_row >= SHOAL_BAND)
             run_band(&b, w->format, n_block, n_small, n_large);

@@ -77,7 +77,7 @@ void SHOAL_FN(to_groups)(shoal_int8_group *y, const float *x, int32_t n_col)
         int32_t sum = 0;
         for (int32_t c = 0; c < SHOAL_GROUP; c++)
             sum += y->q[c];
-        y->sum = sum;
+        y->minus_8_sum = -8 * sum;
     }
 }
 

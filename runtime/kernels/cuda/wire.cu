@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(N_THREAD)
     to->q[lane_of()] = (int8_t)q;
     if (lane_of() == 0) {
         to->scale = scale;
-        to->sum = sum;
+        to->minus_8_sum = -8 * sum;
     }
 }
 
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(N_THREAD)
     to->q[lane_of()] = (int8_t)q;
     if (lane_of() == 0) {
         to->scale = reinterpret_cast<const float *>(at + padded(n_col))[g];
-        to->sum = sum;
+        to->minus_8_sum = -8 * sum;
     }
 }
 
