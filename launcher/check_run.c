@@ -341,8 +341,7 @@ static void record_routes(all_ranks *a, int32_t rank, int32_t n_part, int32_t n_
     const shoal_check_rows view = shoal_check_rows_view(&a->rows, &s->spec, n_row);
     for (int32_t i = 0; i < n_part; i++) {
         const shoal_chunk *c = &a->part[i].chunk;
-        const int32_t n_prompt =
-            a->check->prompt[a->sequence[a->part[i].sequence].prompt].n_prompt;
+        const int32_t n_prompt = a->check->prompt[a->sequence[a->part[i].sequence].prompt].n_prompt;
         const shoal_engine_routes routes = {.step = a->step,
                                             .sequence = a->part[i].sequence,
                                             .owner = rank,

@@ -141,8 +141,7 @@ START_TEST(many_tokens_of_integers)
     for (shoal_format format : {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4}) {
         std::vector<product> products;
         for (int32_t n_token : {9, 64, 67})
-            products.push_back(
-                make_product(format, n_token + 3, 130 + n_token / 2, n_token, true));
+            products.push_back(make_product(format, n_token + 3, 130 + n_token / 2, n_token, true));
         assert_products(products);
     }
 }
