@@ -21,6 +21,12 @@ static shoal_status read_placement(uint8_t **bytes, size_t *n_bytes, shoal__stag
                           s->options->model);
     const int32_t n_layer = s->spec.n_moe_layer + n_mtp(s);
     const char *file = s->options->placement;
+    if (file != NULL && strcmp(file, "weighted") == 0)
+        return shoal_fail(
+            s->log, SHOAL_USAGE,
+            "--placement weighted: what is measured may differ at the next start, "
+            "which would then want other experts; write the shares that a run with it "
+            "says into a file, and give that to both");
     shoal_placement placement;
     if (file == NULL || strcmp(file, "uniform") == 0)
         SHOAL_TRY(shoal_placement_open(&placement, n_layer, s->spec.router.n_expert,

@@ -233,6 +233,7 @@ class Stage(ShoalTest):
         model = golden("qwen3_moe")
         self.expect(shoal("stage", model), USAGE, "--to DIR is missing")
         self.expect(shoal("stage", NOWHERE, "--to", self.path("to")), NO_INPUT, NOWHERE)
+        self.expect(shoal("stage", model, "--to", self.path("w"), "--placement", "weighted"), USAGE, "write the shares ")
         self.expect(shoal("stage", model, "--to", self.path("a/b")), NO_INPUT, "--to ", "cannot be made")
         copy = self.path("copy")
         shutil.copytree(model, copy)
