@@ -168,7 +168,8 @@ static shoal_status prepare_restart(launch *l, const shoal_outcome *outcome, int
         return shoal_fail(l->log, SHOAL_UNAVAILABLE,
                           "launch: no host is left to start again on; what is done is kept");
     if (shoal_launch_job_again(&l->job, fewer))
-        shoal_log_warn(l->log, "launch: --placement was written for all hosts and is left out");
+        shoal_log_warn(l->log, "launch: --placement or --probe was for all hosts: those that are "
+                               "left are measured instead");
     shoal_log_warn(l->log, "launch: starting again on %d rank%s of %d host%s (restart %d of %d)",
                    (int)n_rank, n_rank == 1 ? "" : "s", (int)shoal_launch_job_n_host(&l->job),
                    shoal_launch_job_n_host(&l->job) == 1 ? "" : "s", (int)n_restart,

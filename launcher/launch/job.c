@@ -153,10 +153,20 @@ bool shoal_launch_job_again(shoal_launch_job *job, bool fewer)
     remove_option(&job->argument, "fault");
     if (job->resumes && find_option(&job->argument, "resume") < 0)
         shoal_words_add(&job->argument, "--resume");
-    const char *placement = fewer ? shoal_launch_job_option(job, "placement") : NULL;
-    if (placement == NULL || strcmp(placement, "uniform") == 0 ||
-        strcmp(placement, "weighted") == 0)
+    if (!fewer)
         return false;
-    remove_option(&job->argument, "placement");
-    return true;
+    /* a probe of all ranks is none of those that are left: they measure themselves */
+    bool changed = find_option(&job->argument, "probe") >= 0;
+    remove_option(&job->argument, "probe");
+    const char *placement = shoal_launch_job_option(job, "placement");
+    if (placement != NULL && strcmp(placement, "uniform") != 0 &&
+        strcmp(placement, "weighted") != 0) {
+        changed = true;
+        remove_option(&job->argument, "placement");
+        if (strcmp(job->argument.word[0], "stage") != 0) { /* which knows no weighted */
+            shoal_words_add(&job->argument, "--placement");
+            shoal_words_add(&job->argument, "weighted");
+        }
+    }
+    return changed;
 }

@@ -45,8 +45,9 @@ int32_t shoal_launch_job_host_named(const shoal_launch_job *job, const char *nam
 const char *shoal_launch_job_option(const shoal_launch_job *job, const char *name);
 
 /* What a run that follows a loss is given: a batch goes on with its output (`--resume`), a fault
- * that was injected is not injected again, and if hosts were dropped a placement that was written
- * for all of them is left out (`fewer`). True if a placement was left out. */
+ * that was injected is not injected again, and if hosts were dropped (`fewer`) what was written for
+ * all of them gives way: a placement file to `weighted`, a probe's to measuring. True if one did.
+ */
 bool shoal_launch_job_again(shoal_launch_job *job, bool fewer);
 
 /* `mpirun ... shoal COMMAND ...`. Errors: NO_MEMORY. */

@@ -92,7 +92,7 @@ echo done""")
         program = ["batch", "m", "--input", "i", "--output", "o", "--placement", "p.yaml", "--fault", "rank=1,step=2,do=kill"]
         run = self.launch("--restarts", 1, program=program)
         self.expect(run, 75, "fish2 takes no part any more: it does not answer", "starting again on 1 rank of 1 host (restart 1 of 1)",
-                    "--placement was written for all hosts", "no restarts are left")
+                    "--placement or --probe was for all hosts", "no restarts are left")
         os.remove(self.path("runs"))
         run = self.launch("--restarts", 5, program=program)
         self.expect(run, 0, "launch: done after 2 restarts")
@@ -100,7 +100,7 @@ echo done""")
         with open(self.path("line"), encoding="utf-8") as line:
             text = line.read()
         self.assertIn("--host fish1:1 -np 1 ", text)
-        self.assertTrue(text.endswith("batch m --input i --output o --resume\n"), text)
+        self.assertTrue(text.endswith("batch m --input i --output o --resume --placement weighted\n"), text)
 
     def test_a_host_that_loses_twice_is_dropped(self):
         self.tool("mpirun", f"""echo "$@" >>"$WORK/lines"; echo '{KILLED}' >&2; exit 137""")

@@ -143,8 +143,8 @@ START_TEST(another_run_resumes_without_the_fault)
     ck_assert(shoal_launch_job_again(&job, true));
     ck_assert(!shoal_launch_job_again(&job, true));
     print_line(text, &job);
-    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --resume"));
-    ck_assert_ptr_eq(strstr(text, "--resume"), text + strlen(text) - strlen("--resume"));
+    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --resume --placement weighted"));
+    ck_assert_ptr_eq(strstr(text, "weighted"), text + strlen(text) - strlen("weighted"));
     end(&job);
 }
 END_TEST
@@ -152,12 +152,15 @@ END_TEST
 START_TEST(another_run_of_something_else_begins_anew)
 {
     shoal_launch_job job;
-    const char *const argument[] = {"perplexity", "m", "--placement", "weighted", NULL};
+    const char *const argument[] = {"perplexity", "m", "--placement", "weighted",
+                                    "--probe",    "p", NULL};
     make(&job, (const int32_t[]){1, 1, 0}, argument);
-    ck_assert(!shoal_launch_job_again(&job, true));
+    ck_assert(!shoal_launch_job_again(&job, false));
+    ck_assert(shoal_launch_job_again(&job, true));
     char text[2048];
     print_line(text, &job);
     ck_assert_ptr_nonnull(strstr(text, "/opt/shoal perplexity m --placement weighted"));
+    ck_assert_ptr_null(strstr(text, "--probe"));
     ck_assert_ptr_null(strstr(text, "--resume"));
     end(&job);
 }
