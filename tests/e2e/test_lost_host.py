@@ -48,16 +48,27 @@ class LostHost(ShoalTest):
         return [BINARY, "batch", DEMO, "--input", self.input, "--output", output, "--sequences", "4", "--deadline", str(DEADLINE_S),
                 *more]
 
+    def begin(self, hosts, err, *more):
+        """A batch that has answered something, or has ended before."""
+        output = self.path("out.jsonl")
+        process = hosts.start(self.batch(output, *more), stdout=subprocess.DEVNULL, stderr=err)
+        end = time.monotonic() + 60
+        while time.monotonic() < end and process.poll() is None and not (os.path.exists(output) and os.path.getsize(output) > 0):
+            time.sleep(0.01)
+        return process
+
     def strike(self, hosts, act, *more):
         """A batch that `act` happens to once it has answered something; stderr, mpirun's status and the seconds until all ranks
         were gone. mpirun itself may hang when a link is down: `shoal launch` ends it then, and so does this."""
-        output = self.path("out.jsonl")
         with open(self.path("err"), "w+", encoding="utf-8") as err:
-            process = hosts.start(self.batch(output, *more), stdout=subprocess.DEVNULL, stderr=err)
-            end = time.monotonic() + 60
-            while time.monotonic() < end and not (os.path.exists(output) and os.path.getsize(output) > 0):
-                self.assertIsNone(process.poll(), "it ended before it answered anything")
-                time.sleep(0.01)
+            process = self.begin(hosts, err, *more)
+            for _ in range(2):
+                if process.poll() is None:
+                    break
+                err.seek(0)
+                self.assertIn(network.NOT_STARTED, err.read(), "it ended before it answered anything")
+                process = self.begin(hosts, err, *more)
+            self.assertIsNone(process.poll(), "mpirun does not start")
             if act is not None:
                 act()
             began = time.monotonic()
@@ -101,13 +112,6 @@ class LostHost(ShoalTest):
         with network.Hosts(3) as hosts:
             text, code, _ = self.strike(hosts, lambda: hosts.link_down(1))
             self.expect_named(text, 1)
-        self.expect_resumable()
-
-    def test_host_of_rank_0_loses_its_link(self):
-        """The others cannot hear rank 0 and leave; rank 0 writes no more."""
-        with network.Hosts(2) as hosts:
-            text, _, _ = self.strike(hosts, lambda: hosts.link_down(0))
-            self.expect_named(text, 1, 2)  # what rank 0 says, which mpirun's side hears
         self.expect_resumable()
 
     def test_power_off(self):

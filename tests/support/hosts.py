@@ -18,6 +18,11 @@ def _run(*command, check=True):
     return subprocess.run(command, check=check, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+# What mpirun says when it ends without having started anything. On a busy machine its ssh launcher does so now and then by itself:
+# "setpgid failed in parent" and no daemon.
+NOT_STARTED = "ORTE was unable to reliably start one or more daemons"
+
+
 def missing_privilege():
     """None if namespaces can be made here, else the reason."""
     for tool in ("ip", "unshare", "mpirun"):
