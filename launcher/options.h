@@ -83,11 +83,11 @@ typedef struct shoal_options {
     bool resume, special, decode;
     bool verify; /* with cache */
 
-    const char *cluster; /* a file; NULL: not given */
-    int32_t n_rank;      /* launch; 0: all that the cluster has */
+    const char *cluster;  /* a file; NULL: not given */
+    char *const *program; /* what is behind `--`, ends with NULL; NULL: not given */
+    int32_t n_rank;       /* launch; 0: all that the cluster has */
     int32_t restarts;
     bool print, slurm;
-    char *const *program; /* what is behind `--`, ends with NULL; NULL: not given */
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
@@ -99,14 +99,14 @@ typedef struct shoal_options {
     int32_t n_sequence;
     int32_t prefill_chunk;
     int32_t n_thread;
+    int32_t source;        /* shoal_stage_source */
+    int32_t n_simulated;   /* plan: MoE layers; 0: not asked */
+    int32_t transport;     /* shoal_transport_choice */
     const char *cache;     /* NULL: none */
     const char *to;        /* stage */
-    int32_t source;        /* shoal_stage_source */
     const char *probe;     /* of shoal probe; NULL: not given */
-    int32_t n_simulated;   /* plan: MoE layers; 0: not asked */
     const char *placement; /* NULL, "uniform", "weighted", or a file */
     const char *kernels;
-    int32_t transport; /* shoal_transport_choice */
     double deadline_s;
     const char *trace, *routes; /* files; NULL: none */
     shoal_fault fault;
