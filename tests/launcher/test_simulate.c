@@ -101,7 +101,8 @@ static void add_pair(exchange_bytes *sum, const fixture *f, int32_t n_row, int32
 {
     const double embd = f->spec.n_embd; /* int8 rows out, bf16 home; both are multiples of 32 */
     const bool exact = f->run.combine == SHOAL_COMBINE_EXACT;
-    sum->dispatch += 32 + n_row * (embd + embd / 8) + (2 * n_row + 3) / 4 * 4 + 8.0 * n_slot;
+    const int32_t count_bytes = (2 * n_row + 3) / 4 * 4;
+    sum->dispatch += 32 + n_row * (embd + embd / 8) + count_bytes + 8.0 * n_slot;
     sum->combine += (exact ? n_slot : n_row) * 2 * embd;
     sum->dispatch_messages++;
     sum->combine_messages += n_row > 0;
