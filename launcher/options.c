@@ -78,6 +78,8 @@ static const shoal_option table[] = {
     TEXT("cluster", "F", SHOAL_COMMAND_PLAN, cluster,
          "the cluster as a YAML file; configs/ has examples that explain every field"),
     TEXT("probe", "F", SHOAL_COMMAND_PLAN, probe, "the cluster as shoal probe measured it"),
+    INT("shared-cores", "N", 1, 1 << 16, SHOAL_COMMAND_PLAN, shared_cores,
+        "test aid: all hosts are on one machine and take turns on its N cores"),
     TEXT("routes", "F", SHOAL_COMMAND_PLAN, routes,
          "experts are chosen as in this routing trace of the model (by chance, all alike)"),
     TEXT("prompt-tokens", "P", SHOAL_COMMAND_PLAN, prompt_tokens, "prompt length (512)"),

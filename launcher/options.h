@@ -106,6 +106,7 @@ typedef struct shoal_options {
     const char *to;        /* stage */
     const char *probe;     /* of shoal probe; NULL: not given */
     const char *placement; /* NULL, "uniform", "weighted", or a file */
+    int32_t shared_cores;  /* plan; 0: not given */
     const char *kernels;
     double deadline_s;
     const char *trace, *routes; /* files; NULL: none */

@@ -46,6 +46,7 @@ shoal_status shoal_cluster_first(shoal_cluster *part, const shoal_cluster *clust
     shoal_status status = shoal_cluster_open(&p, n_host, n_rank, log);
     if (status == SHOAL_OK) {
         memcpy(p.name, cluster->name, sizeof p.name);
+        p.n_shared_core = cluster->n_shared_core;
         for (int32_t h = 0; h < cluster->n_host; h++)
             if (host[h] > 0)
                 p.host[host[h] - 1] = cluster->host[h];

@@ -51,6 +51,9 @@ typedef struct shoal_cluster_link {
 typedef struct shoal_cluster {
     char name[SHOAL_CLUSTER_NAME];
     int32_t n_host, n_rank;
+    /* Cores that the ranks of all hosts take turns on, which then stand for each other's (network
+     * namespaces of one machine); 0: hosts are machines. */
+    int32_t n_shared_core;
     shoal_cluster_host *host; /* [n_host] */
     shoal_cluster_rank *rank; /* [n_rank] in rank order */
     shoal_cluster_link *link; /* [n_rank, n_rank] from, to; the diagonal is all 0 */

@@ -47,6 +47,7 @@ static shoal_status read_cluster(shoal__plan *plan)
         SHOAL_TRY(shoal_cluster_read_file(&plan->cluster, o->cluster, plan->log));
     else
         SHOAL_TRY(shoal_cluster_read_probe(&plan->cluster, o->probe, plan->log));
+    plan->cluster.n_shared_core = o->shared_cores;
     for (int32_t r = 0; r < plan->cluster.n_rank; r++)
         plan->has_gpu = plan->has_gpu || plan->cluster.rank[r].gpu >= 0;
     return SHOAL_OK;

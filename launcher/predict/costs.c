@@ -3,15 +3,22 @@
 #include "launcher/predict/costs.h"
 
 /* ns of a value of a row, on one thread. */
-#define ATTENTION_VALUE_NS 3.0 /* norm, integers, rotations, cache, residual */
-#define ROUTE_VALUE_NS     1.0 /* norm, integers, a message's row */
-#define COPY_VALUE_NS      0.2 /* a row again, into or out of a message */
-#define RESULT_VALUE_NS    0.3 /* a result, encoded or added */
-#define HIDDEN_VALUE_NS    1.1 /* activation, integers */
-#define CHOICE_NS          1.0 /* of an expert, for each place of the top-k */
-#define LOGIT_NS           0.4 /* sampling */
+#define ATTENTION_VALUE_NS 16.0 /* norms, integers, rotations, cache, residual */
+#define ROUTE_VALUE_NS     3.0  /* norm, integers, a message's row */
+#define COPY_VALUE_NS      0.7  /* a row again, into or out of a message */
+#define RESULT_VALUE_NS    0.55 /* a result, encoded or added */
+#define HIDDEN_VALUE_NS    1.1  /* activation, integers */
+#define CHOICE_NS          6.0  /* of an expert, for each place of the top-k */
+#define SCORE_NS           3.0  /* of a position that a head of a row sees, beside multiplying */
+#define LOGIT_NS           0.4  /* sampling */
 
 enum { GPU_THREADS = 256, TILE_ROWS = 8 };
+
+/* Jobs of a layer on a CPU, and what each takes beside its work and its barrier: the first lines of
+ * its weights, and with several threads the last tile, for which the others wait. */
+enum { LAYER_JOBS = 12 };
+#define JOB_BEGIN_US 0.8
+#define JOB_TAIL_US  2.7
 
 /* Of the layer's fixed cost: the source's part, and that of experts. */
 #define SOURCE_SHARE 0.6
@@ -42,6 +49,12 @@ static double values_us(const shoal_cluster_rank *rank, double n_row, double n_v
     if (rank->gpu < 0 && n_tile < n_thread)
         n_thread = n_tile > 1 ? n_tile : 1;
     return n_row * n_value * ns * 1e-3 / n_thread;
+}
+
+static double layer_us(const shoal_cluster_rank *rank)
+{
+    const double job = rank->gpu >= 0 ? 0 : JOB_BEGIN_US + (rank->n_thread > 1 ? JOB_TAIL_US : 0);
+    return rank->layer_us + LAYER_JOBS * job;
 }
 
 static const shoal_cluster_rank *rank_of(const shoal__costs *c, int32_t rank)
@@ -111,7 +124,10 @@ static double cache_us(const shoal__costs *c, int32_t rank, double n_row, double
     const double gflop = 0.8 * (r->f32_gflop_per_s > 0 ? r->f32_gflop_per_s : 50);
     const double read = c->ideal.read ? 0 : n_bytes / gb_per_s * 1e-3;
     const double compute = c->ideal.compute ? 0 : flop / gflop * 1e-3;
-    return read > compute ? read : compute;
+    const double n_thread = r->gpu >= 0 ? GPU_THREADS : r->n_thread;
+    const double scores =
+        c->ideal.compute ? 0 : n_row * n_seen * a->n_head * SCORE_NS * 1e-3 / n_thread;
+    return (read > compute ? read : compute) + scores;
 }
 
 double shoal__attention_us(const shoal__costs *c, int32_t rank, double n_row, double n_chunk)
@@ -123,7 +139,7 @@ double shoal__attention_us(const shoal__costs *c, int32_t rank, double n_row, do
     return shoal__pass_us(c, rank, &c->measured->attention, n_row, s->n_layer) +
            cache_us(c, rank, n_row, n_chunk) +
            values_us(r, n_row, s->n_embd, c->ideal.compute ? 0 : ATTENTION_VALUE_NS) +
-           SOURCE_SHARE * r->layer_us;
+           SOURCE_SHARE * layer_us(r);
 }
 
 double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away)
@@ -157,7 +173,7 @@ double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double
     if (n_slot <= 0)
         return 0;
     const double off = c->ideal.compute ? 0 : 1;
-    return (1 - SOURCE_SHARE) * r->layer_us + values_us(r, n_row, s->n_embd, off * COPY_VALUE_NS) +
+    return (1 - SOURCE_SHARE) * layer_us(r) + values_us(r, n_row, s->n_embd, off * COPY_VALUE_NS) +
            values_us(r, n_slot, s->n_embd, off * RESULT_VALUE_NS) +
            values_us(r, n_slot, s->n_ff_expert, off * HIDDEN_VALUE_NS);
 }

@@ -32,7 +32,8 @@ typedef struct walk {
     double *sends_us, *takes_us; /* [n_host] until when the card is busy */
     double *card_gb_per_s;       /* [n_host] */
     double *memory;              /* behind all of these */
-    double *work_us;             /* [n_rank] of the experts */
+    double *work_us;             /* [n_rank] of attention, then of the experts */
+    double *shared_us;           /* [n_rank] of shared experts */
     int32_t *expert;             /* choices of one part */
     double n_bytes, n_message, experts_us, imbalance_us, attention_us; /* sums */
 } walk;
@@ -117,34 +118,63 @@ static bool has_experts(const walk *w, int32_t rank)
     return w->c->placement->expert_weight[rank] > 0;
 }
 
-/* Attention, router, and the rows leave; to every rank that has experts, if only a header. */
-static void send_rows(walk *w, part *p)
+/* Rates are of all ranks at work at once. Where they take turns on shared cores, a rank that works
+ * while others wait has more of them: us [n_rank], what each would take at these rates, becomes
+ * what it takes with only those at work that have something to do. */
+static void share_cores(const walk *w, double *us)
+{
+    const int32_t n_core = w->cluster->n_shared_core;
+    double sum = 0, most = 0, n_thread = 0;
+    for (int32_t r = 0; r < w->n_rank; r++) {
+        sum += us[r];
+        most = max2(most, us[r]);
+        n_thread += w->cluster->rank[r].n_thread;
+    }
+    if (n_core == 0 || n_thread <= n_core || most <= 0)
+        return;
+    const double working = sum / most * n_thread / w->n_rank; /* threads, on average */
+    const double factor = max2(working, n_core) / n_thread;
+    for (int32_t r = 0; r < w->n_rank; r++)
+        us[r] *= factor;
+}
+
+/* work_us: attention and router of each source; shared_us: its shared experts. */
+static void source_us(walk *w, const part *p)
 {
     const shoal__costs *c = w->c;
-    const int32_t n_moe_layer = c->run->spec->n_moe_layer;
-    reset(w, p);
-    double slowest_us = 0;
     for (int32_t r = 0; r < w->n_rank; r++) {
         const int32_t n_row = p->n_row[r];
         int64_t n_away = 0;
-        if (n_row == 0 && w->step->n_row[r] == 0)
-            continue;
         for (int32_t d = 0; d < w->n_rank; d++)
             n_away += d != r ? p->routed.rows[at(w, r, d)] : 0;
-        const double chunks = (double)w->step->n_chunk[r];
-        double us = shoal__attention_us(c, r, n_row, chunks);
-        us += shoal__route_us(c, r, n_row, n_row > 0 ? (double)n_away / n_row : 0);
-        const double shared = shoal__pass_us(c, r, &c->measured->shared, n_row, n_moe_layer);
-        slowest_us = max2(slowest_us, us + shared);
-        w->clock_us[r] += us;
+        w->work_us[r] = shoal__attention_us(c, r, n_row, (double)w->step->n_chunk[r]) +
+                        shoal__route_us(c, r, n_row, n_row > 0 ? (double)n_away / n_row : 0);
+        w->shared_us[r] =
+            shoal__pass_us(c, r, &c->measured->shared, n_row, c->run->spec->n_moe_layer);
+    }
+    share_cores(w, w->work_us);
+    share_cores(w, w->shared_us);
+}
+
+/* Attention, router, and the rows leave; to every rank that has experts, if only a header. */
+static void send_rows(walk *w, part *p)
+{
+    double slowest_us = 0;
+    reset(w, p);
+    source_us(w, p);
+    for (int32_t r = 0; r < w->n_rank; r++) {
+        if (w->step->n_row[r] == 0)
+            continue;
+        slowest_us = max2(slowest_us, w->work_us[r] + w->shared_us[r]);
+        w->clock_us[r] += w->work_us[r];
         for (int32_t i = 1; i < w->n_rank; i++) {
             const int32_t d = (r + i) % w->n_rank;
             if (has_experts(w, d))
                 send_part(w, p, r, d,
-                          shoal__dispatch_message_bytes(c, p->routed.rows[at(w, r, d)],
+                          shoal__dispatch_message_bytes(w->c, p->routed.rows[at(w, r, d)],
                                                         p->routed.slots[at(w, r, d)]));
         }
-        w->clock_us[r] += shared; /* while they travel */
+        w->clock_us[r] += w->shared_us[r]; /* while they travel */
     }
     w->attention_us += slowest_us;
 }
@@ -168,6 +198,9 @@ static void experts_us(walk *w, const part *p)
             n_slot += p->routed.slots[at(w, s, r)];
         }
         w->work_us[r] += shoal__slots_us(w->c, r, (double)n_row, (double)n_slot);
+    }
+    share_cores(w, w->work_us);
+    for (int32_t r = 0; r < w->n_rank; r++) {
         sum += w->work_us[r];
         n += has_experts(w, r);
         most = max2(most, w->work_us[r]);
@@ -353,7 +386,7 @@ static shoal_status open_walk(walk *w, int64_t n_token)
 {
     const size_t n_rank = (size_t)w->n_rank, n_host = (size_t)w->cluster->n_host;
     const size_t n_part = (size_t)w->n_part;
-    w->memory = calloc(2 * n_rank + 3 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
+    w->memory = calloc(3 * n_rank + 3 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
     w->expert = malloc(((size_t)n_token + 1) * (size_t)w->c->run->routing->top_k * sizeof(int32_t));
     int32_t *rows = calloc(n_part * n_rank, sizeof *rows);
     w->part[0].n_row = rows;
@@ -362,6 +395,7 @@ static shoal_status open_walk(walk *w, int64_t n_token)
     double *next = w->memory;
     w->clock_us = next, next += n_rank;
     w->work_us = next, next += n_rank;
+    w->shared_us = next, next += n_rank;
     w->sends_us = next, next += n_host;
     w->takes_us = next, next += n_host;
     w->card_gb_per_s = next, next += n_host;

@@ -8,8 +8,11 @@ several rates.
 For every number of hosts and rate, in turn: `shoal probe` over the hosts, `shoal bench` of a random model (made once, 380 M
 parameters, q4 in memory), and `shoal plan --probe` of the same; the next round does all of it again. What was measured and
 predicted is kept in FOLDER (build/plan-validation) as a file each; the table of all files there is printed as Markdown: measured is
-the best of the rounds, predicted the median. --print only prints it. The machine should be quiet. Hosts share its cores: with more
-hosts than cores ranks take turns, in the probe as in the run.
+the best of the rounds, predicted the median. --print only prints it. The machine should be quiet.
+
+Hosts share its cores. With more hosts than cores ranks take turns, and what a probe finds then is how long a rank waits for its
+turn. So such hosts are planned from the probe over as many hosts as there are cores (a rank each), which must be in the list before
+them, as a cluster file whose ranks share the cores (--shared-cores).
 """
 import argparse
 import glob
@@ -93,21 +96,50 @@ def checked(result, what):
     return result.stdout
 
 
+def cluster_file(path, n_host, found):
+    """n_host hosts like those of a probe (its JSON), of which all share the cores: rates are those of all at once."""
+    n_core = len(found["ranks"])
+    mean = lambda of: statistics.mean(of) * n_core / n_host  # noqa: E731
+    q4, f32 = ([r["formats"][name] for r in found["ranks"]] for name in ("q4", "f32"))
+    links = [link for link in found["links"] if link["from"] != link["to"]]
+    with open(path, "w", encoding="utf-8") as out:  # the fractions are those that a cluster file's peaks are multiplied with
+        out.write(f"""network:
+  gbit_per_s: {statistics.mean(link["gb_per_s"] for link in links) * 8 / 0.94}
+  latency_us: {statistics.mean(link["latency_us"] for link in links)}
+  overhead_us: {statistics.mean(link["overhead_us"] for link in links)}
+hosts:
+  - name: fish
+    count: {n_host}
+    cores: 1
+    memory_gb: 8
+    memory_bandwidth_gb_per_s: {mean(r["decode_gb_per_s"] for r in q4) / 0.88}
+    int8_top_per_s: {mean(r["prefill_gop_per_s"] for r in q4) / 580}
+    f32_tflop_per_s: {mean(r["prefill_gop_per_s"] for r in f32) / 900}
+""")
+
+
 def measure(space, a, model, rate, round_number):
     """Probe, bench and plan of one setting; kept in a file."""
     binary = os.path.join(os.environ["SHOAL_BUILD_DIR"], "shoal")
     threads = ["--threads", str(max(1, (os.cpu_count() or 1) // space.n))]
-    for host in range(space.n if rate != "none" else 0):
-        space.limit(host, rate, queue="400ms")
-    probe = os.path.join(a.keep, f"{space.n}-{rate}-{round_number}.probe")
-    checked(space.mpirun([binary, "probe", "--output", probe, *threads, "--quiet"], timeout=200), "probe")
+    for host in range(space.n if rate != "none" else 0):  # a bucket that holds a millisecond or less: a wire holds nothing
+        space.limit(host, rate, queue="400ms", burst="12kb" if rate == "100mbit" else "64kb")
+    at = os.path.join(a.keep, f"{space.n}-{rate}-{round_number}")
+    cluster, found = ["--probe", at + ".probe"], None
+    if space.n <= os.cpu_count():
+        found = json.loads(checked(space.mpirun([binary, "probe", "--output", at + ".probe", "--json", *threads, "--quiet"],
+                                                timeout=200), "probe"))
+    else:
+        with open(os.path.join(a.keep, f"{os.cpu_count()}-{rate}-{round_number}.json"), encoding="utf-8") as file:
+            cluster_file(at + ".yaml", space.n, json.load(file)["probe"])
+        cluster = ["--cluster", at + ".yaml"]
     bench = json.loads(checked(space.mpirun([binary, "bench", model, *SIZE, "--sequences", a.sequences, "--repeat", "2", *threads,
                                              "--cache", os.path.join(a.keep, "cache"), "--quiet", "--json"], timeout=300), "bench"))
-    plan = json.loads(checked(subprocess.run([binary, "plan", model, "--probe", probe, *SIZE, "--sequences", a.sequences, "--ranks",
-                                              str(space.n), "--placement", "uniform", "--json"], capture_output=True, text=True,
-                                             check=False), "plan"))[0]
-    record = {"hosts": space.n, "rate": rate, "round": round_number, "bench": bench, "plan": plan}
-    with open(os.path.join(a.keep, f"{space.n}-{rate}-{round_number}.json"), "w", encoding="utf-8") as out:
+    command = [binary, "plan", model, *cluster, *SIZE, "--sequences", a.sequences, "--ranks", str(space.n), "--shared-cores",
+               str(os.cpu_count()), "--placement", "uniform", "--json"]
+    plan = json.loads(checked(subprocess.run(command, capture_output=True, text=True, check=False), "plan"))[0]
+    record = {"hosts": space.n, "rate": rate, "round": round_number, "probe": found, "bench": bench, "plan": plan}
+    with open(at + ".json", "w", encoding="utf-8") as out:
         json.dump(record, out)
 
 

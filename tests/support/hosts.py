@@ -106,10 +106,11 @@ class Hosts:
             os.mkdir(os.path.join(self.folder, folder))
         return f'mount --bind "{self.folder}/disk-$0" "{self.folder}/disk"'
 
-    def limit(self, index, rate, queue="50ms"):
-        """Limit what a host sends, e.g. rate "1gbit". What would wait longer than `queue` is dropped."""
+    def limit(self, index, rate, queue="50ms", burst="64kb"):
+        """Limit what a host sends, e.g. rate "1gbit". What would wait longer than `queue` is dropped; `burst` passes at once after
+        a pause."""
         _run("ip", "netns", "exec", self.namespace(index), "tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", rate,
-             "burst", "64kb", "latency", queue)
+             "burst", burst, "latency", queue)
 
     def link_down(self, index):
         _run("ip", "-n", self.switch, "link", "set", f"port{index}", "down")
