@@ -102,11 +102,11 @@ typedef struct shoal_options {
     int32_t source;        /* shoal_stage_source */
     int32_t n_simulated;   /* plan: MoE layers; 0: not asked */
     int32_t transport;     /* shoal_transport_choice */
+    int32_t shared_cores;  /* plan; 0: not given */
     const char *cache;     /* NULL: none */
     const char *to;        /* stage */
     const char *probe;     /* of shoal probe; NULL: not given */
     const char *placement; /* NULL, "uniform", "weighted", or a file */
-    int32_t shared_cores;  /* plan; 0: not given */
     const char *kernels;
     double deadline_s;
     const char *trace, *routes; /* files; NULL: none */
