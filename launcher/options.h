@@ -81,13 +81,13 @@ typedef struct shoal_options {
     const char *ranks;                     /* inspect, plan: "1,2,4" or "1..8" */
     const char *prompt_tokens, *sequences; /* bench: lists of counts */
     bool resume, special, decode;
-    bool verify; /* with cache */
+    bool verify;       /* with cache */
+    bool print, slurm; /* launch */
 
     const char *cluster;  /* a file; NULL: not given */
     char *const *program; /* what is behind `--`, ends with NULL; NULL: not given */
     int32_t n_rank;       /* launch; 0: all that the cluster has */
     int32_t restarts;
-    bool print, slurm;
     int32_t gen_tokens, repeat;
 
     int32_t math;      /* shoal_math */
