@@ -159,8 +159,9 @@ static void print_links(const shoal_probe *p, FILE *out)
 void shoal_probe_print(const shoal_probe *probe, FILE *out)
 {
     const shoal_probe_message *m = &probe->message;
-    fprintf(out, "shoal %s: %d ranks on %d hosts, measured in %.1f s\n\n", m->build, (int)m->n_rank,
-            (int)m->n_host, probe->time_s);
+    fprintf(out, "shoal %s: %d rank%s on %d host%s, measured in %.1f s\n\n", m->build,
+            (int)m->n_rank, m->n_rank == 1 ? "" : "s", (int)m->n_host, m->n_host == 1 ? "" : "s",
+            probe->time_s);
     print_hosts(probe, out);
     print_ranks(probe, out);
     print_rates(probe, out);

@@ -39,7 +39,7 @@ class Probe(ShoalTest):
     def test_alone(self):
         path = self.path("F")
         run = self.expect(shoal("probe", "--output", path), OK)
-        self.assertRegex(run.out, r"(?m)^shoal \S+ \(\w+\): 1 ranks on 1 hosts")
+        self.assertRegex(run.out, r"(?m)^shoal \S+ \(\w+\): 1 rank on 1 host,")
         self.assertRegex(run.out, r"(?m)^rank +host +threads")
         self.assertNotIn("links", run.out)
         self.assertGreater(os.path.getsize(path), 100)
