@@ -75,7 +75,7 @@ START_TEST(reads_every_example)
         n++;
     }
     closedir(dir);
-    ck_assert_int_eq(n, 7);
+    ck_assert_int_eq(n, 8);
 }
 END_TEST
 

@@ -1,6 +1,21 @@
 #include "tests/kernels/cuda/cpu_side.h"
 #include "tests/kernels/inputs.h"
 
+/* Everything that was made stays in a list until the process ends. */
+typedef struct made {
+    void *at;
+    struct made *before;
+} made;
+static made *last;
+
+static void *keep(void *at)
+{
+    made *m = room(sizeof *m);
+    *m = (made){at, last};
+    last = m;
+    return at;
+}
+
 const shoal_kernels *cpu_kernels(void)
 {
     const shoal_kernels *kernels;
@@ -14,7 +29,7 @@ const shoal_kernels *cpu_kernels(void)
 float *cpu_values(int64_t n, uint64_t seed)
 {
     source s = {seed};
-    float *x = floats(n);
+    float *x = keep(floats(n));
     fill(x, n, &s);
     return x;
 }
@@ -22,7 +37,7 @@ float *cpu_values(int64_t n, uint64_t seed)
 shoal_matrix *cpu_matrix(shoal_format format, int32_t n_row, int32_t n_col, uint64_t seed)
 {
     source s = {seed};
-    shoal_matrix *w = room(sizeof *w);
+    shoal_matrix *w = keep(room(sizeof *w));
     *w = random_matrix(format, n_row, columns(format, n_col), &s);
     return w;
 }
@@ -30,7 +45,7 @@ shoal_matrix *cpu_matrix(shoal_format format, int32_t n_row, int32_t n_col, uint
 shoal_int8_group *cpu_groups(const float *x, int32_t n_row, int32_t n_col)
 {
     const int32_t n_group = shoal_int8_groups(n_col);
-    shoal_int8_group *y = room((size_t)n_row * (size_t)n_group * sizeof *y);
+    shoal_int8_group *y = keep(room((size_t)n_row * (size_t)n_group * sizeof *y));
     for (int32_t r = 0; r < n_row; r++)
         cpu_kernels()->to_groups(y + (int64_t)r * n_group, x + (int64_t)r * n_col, n_col);
     return y;
@@ -39,7 +54,7 @@ shoal_int8_group *cpu_groups(const float *x, int32_t n_row, int32_t n_col)
 float *cpu_product(const shoal_matrix *w, const float *x, const shoal_int8_group *x_int8,
                    const float *bias, int32_t n_token)
 {
-    float *y = floats((int64_t)n_token * w->n_row);
+    float *y = keep(floats((int64_t)n_token * w->n_row));
     const int32_t n_band = shoal_matrix_n_band(w);
     if (x_int8 != NULL)
         cpu_kernels()->matmul_int8(y, w->n_row, w, 0, n_band, x_int8, shoal_int8_groups(w->n_col),

@@ -1,5 +1,5 @@
 /* What a test of a CUDA kernel compares with: inputs, and what the CPU's kernels make of them. In
- * C, as inputs.h is. Everything is malloc'ed; tests leave it to the end of their process. */
+ * C, as inputs.h is. What is made lives to the end of the process. */
 #ifndef SHOAL_TESTS_KERNELS_CUDA_CPU_SIDE_H
 #define SHOAL_TESTS_KERNELS_CUDA_CPU_SIDE_H
 
