@@ -50,7 +50,8 @@ static void ask_driver(shoal_probe_interface *i, int fd)
     request.ifr_data = (void *)&settings;
     if (ioctl(fd, SIOCETHTOOL, &request) != 0)
         return;
-    const uint32_t mbit = ethtool_cmd_speed(&settings);
+    /* As ethtool_cmd_speed, whose shift of an int overflows where the speed is not known. */
+    const uint32_t mbit = (uint32_t)settings.speed_hi << 16 | settings.speed;
     if (mbit > 0 && mbit < 10000000)
         i->mbit_per_s = (int32_t)mbit;
 }
