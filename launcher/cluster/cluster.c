@@ -42,21 +42,19 @@ shoal_status shoal_cluster_first(shoal_cluster *part, const shoal_cluster *clust
     for (int32_t r = 0; r < n_rank; r++)
         if (host[cluster->rank[r].host] == 0)
             host[cluster->rank[r].host] = ++n_host;
-    shoal_cluster p;
-    shoal_status status = shoal_cluster_open(&p, n_host, n_rank, log);
+    shoal_status status = shoal_cluster_open(part, n_host, n_rank, log);
     if (status == SHOAL_OK) {
-        memcpy(p.name, cluster->name, sizeof p.name);
-        p.n_shared_core = cluster->n_shared_core;
+        memcpy(part->name, cluster->name, sizeof part->name);
+        part->n_shared_core = cluster->n_shared_core;
         for (int32_t h = 0; h < cluster->n_host; h++)
             if (host[h] > 0)
-                p.host[host[h] - 1] = cluster->host[h];
+                part->host[host[h] - 1] = cluster->host[h];
         for (int32_t r = 0; r < n_rank; r++) {
-            p.rank[r] = cluster->rank[r];
-            p.rank[r].host = host[cluster->rank[r].host] - 1;
-            memcpy(shoal_cluster_link_at(&p, r, 0), shoal_cluster_link_at(cluster, r, 0),
-                   (size_t)n_rank * sizeof *p.link);
+            part->rank[r] = cluster->rank[r];
+            part->rank[r].host = host[cluster->rank[r].host] - 1;
+            memcpy(shoal_cluster_link_at(part, r, 0), shoal_cluster_link_at(cluster, r, 0),
+                   (size_t)n_rank * sizeof *part->link);
         }
-        *part = p;
     }
     free(host);
     return status;
