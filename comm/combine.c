@@ -27,111 +27,101 @@ shoal_status shoal__combine_post(shoal_exchange *x, shoal_comm *comm)
     return SHOAL_OK;
 }
 
-/* Results for one source. */
-typedef struct encode_job {
-    const shoal_exchange *x;
-    unsigned char *out;
-    int32_t first; /* slot (exact) or row (reduced) */
-    const float *done;
-} encode_job;
-
-static void encode_slot(void *arg, int32_t i, int32_t worker)
+/* Results for the rows of `source` into out. */
+static void encode_results(unsigned char *out, const shoal_exchange *x, int32_t source,
+                           const float *done)
 {
-    (void)worker;
-    const encode_job *job = arg;
-    const shoal_exchange *x = job->x;
-    int64_t at = x->recv.slot_done[job->first + i];
-    shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine,
-                      x->compute.kernels, job->done + at * x->config.n_embd, x->config.n_embd);
-}
-
-static void encode_row_sum(void *arg, int32_t i, int32_t worker)
-{
-    const encode_job *job = arg;
-    const shoal_exchange *x = job->x;
     const shoal_recv *recv = &x->recv;
-    const shoal_kernels *kernels = x->compute.kernels;
-    const int64_t n_embd = x->config.n_embd;
-    float *sum = x->combine_row + worker * n_embd;
-    int32_t row = job->first + i;
-    memset(sum, 0, (size_t)n_embd * sizeof *sum);
-    for (int32_t slot = recv->row_slot[row]; slot < recv->row_slot[row + 1]; slot++)
-        kernels->axpy(sum, recv->slot_weight[slot], job->done + recv->slot_done[slot] * n_embd,
-                      n_embd);
-    shoal_wire_encode(job->out + (size_t)i * x->combine_row_bytes, x->config.wire.combine, kernels,
-                      sum, x->config.n_embd);
+    const bool exact = x->plan.kind == SHOAL_COMBINE_EXACT;
+    const int32_t *offset = exact ? recv->slot_offset : recv->row_offset;
+    const int32_t first = offset[source], n = offset[source + 1] - first;
+    if (exact) {
+        const shoal_pack slots = {.out = out,
+                                  .encoding = x->config.wire.combine,
+                                  .x = {.f32 = done},
+                                  .index = recv->slot_done + first,
+                                  .n_row = n,
+                                  .n_col = x->config.n_embd};
+        shoal_op_pack_rows(&x->compute, &slots);
+    } else {
+        const shoal_pack_sums rows = {.out = out,
+                                      .encoding = x->config.wire.combine,
+                                      .done = done,
+                                      .row_slot = recv->row_slot + first,
+                                      .slot_done = recv->slot_done,
+                                      .slot_weight = recv->slot_weight,
+                                      .n_row = n,
+                                      .n_col = x->config.n_embd,
+                                      .room = x->combine_row};
+        shoal_op_pack_sums(&x->compute, &rows);
+    }
 }
 
-/* Results for the rows of `source` into out; returns their bytes. */
-static size_t encode_results(unsigned char *out, const shoal_exchange *x, int32_t source,
-                             const float *done)
+/* The packed results for rank s, which lie in the order of recv, if they have not been sent. */
+static shoal_status send_to(shoal_exchange *x, shoal_comm *comm, int32_t s)
 {
-    bool exact = x->plan.kind == SHOAL_COMBINE_EXACT;
-    const int32_t *offset = exact ? x->recv.slot_offset : x->recv.row_offset;
-    encode_job job = {x, out, offset[source], done};
-    int32_t n = offset[source + 1] - offset[source];
-    shoal__exchange_rows(x, exact ? encode_slot : encode_row_sum, &job, n);
-    return (size_t)n * x->combine_row_bytes;
+    const bool exact = x->plan.kind == SHOAL_COMBINE_EXACT;
+    const int32_t first = (exact ? x->recv.slot_offset : x->recv.row_offset)[s];
+    const size_t n_bytes = x->packed_bytes[s];
+    x->packed_bytes[s] = 0;
+    if (n_bytes == 0)
+        return SHOAL_OK;
+    return shoal_comm_send(comm, &x->send_request[2 * x->config.n_rank + s], s, SHOAL_TAG_COMBINE,
+                           x->combine_out + (size_t)first * x->combine_row_bytes, n_bytes);
 }
 
+/* All results, neighbour by neighbour, the own ones last; each part leaves when it is packed: at
+ * once on a CPU. */
 static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const float *done)
 {
-    int32_t n_rank = x->config.n_rank, rank = x->config.rank;
-    unsigned char *out = x->combine_out;
+    const int32_t n_rank = x->config.n_rank, rank = x->config.rank;
+    const bool exact = x->plan.kind == SHOAL_COMBINE_EXACT;
+    const int32_t *offset = exact ? x->recv.slot_offset : x->recv.row_offset;
+    int32_t own;
     for (int32_t i = 1; i < n_rank; i++) {
         int32_t s = (rank + i) % n_rank;
-        if (x->recv.row_offset[s + 1] == x->recv.row_offset[s])
+        x->packed_bytes[s] = (size_t)(offset[s + 1] - offset[s]) * x->combine_row_bytes;
+        if (x->packed_bytes[s] == 0)
             continue;
-        size_t n_bytes = encode_results(out, x, s, done);
-        SHOAL_TRY(shoal_comm_send(comm, &x->send_request[2 * n_rank + s], s, SHOAL_TAG_COMBINE, out,
-                                  n_bytes));
-        out += n_bytes;
+        encode_results(x->combine_out + (size_t)offset[s] * x->combine_row_bytes, x, s, done);
+        if (shoal_op_mark(&x->compute, i))
+            SHOAL_TRY(send_to(x, comm, s));
+    }
+    (void)rows_home(&x->plan, rank, &own);
+    encode_results(x->combine_in + (size_t)own * x->combine_row_bytes, x, rank, done);
+    for (int32_t i = 1; i < n_rank; i++) {
+        int32_t s = (rank + i) % n_rank;
+        if (x->packed_bytes[s] == 0)
+            continue;
+        SHOAL_TRY(shoal_op_wait(&x->compute, i));
+        SHOAL_TRY(send_to(x, comm, s));
     }
     return SHOAL_OK;
 }
 
-typedef struct sum_job {
-    const shoal_exchange *x;
-    float *acc;
-} sum_job;
-
-/* From the receive buffer as it lies. */
-static void sum_token(void *arg, int32_t t, int32_t worker)
-{
-    (void)worker;
-    const sum_job *job = arg;
-    const shoal_exchange *x = job->x;
-    const shoal_plan *plan = &x->plan;
-    const int32_t n_embd = x->config.n_embd, n_rank = x->config.n_rank;
-    bool exact = plan->kind == SHOAL_COMBINE_EXACT;
-    int64_t n = exact ? plan->top_k : n_rank;
-    const int32_t *home = (exact ? plan->slot_of : plan->row_of) + t * n;
-    const float *weight = plan->topk_weight + (int64_t)t * plan->top_k;
-    float *acc = job->acc + (int64_t)t * n_embd;
-    memset(acc, 0, (size_t)n_embd * sizeof *acc);
-    for (int64_t i = 0; i < n; i++)
-        if (home[i] >= 0)
-            shoal_wire_axpy(acc, x->config.wire.combine, x->compute.kernels,
-                            exact ? weight[i] : 1.0F,
-                            x->combine_in + (size_t)home[i] * x->combine_row_bytes, n_embd);
-}
-
 shoal_status shoal_combine_begin(shoal_exchange *x, shoal_comm *comm, const float *done)
 {
-    int32_t n_rank = x->config.n_rank, rank = x->config.rank, first;
+    int32_t n_rank = x->config.n_rank;
     /* Those of the layer before may still be on their way. */
     SHOAL_TRY(shoal_comm_wait(comm, x->send_request + 2 * n_rank, n_rank, "results to be taken"));
-    SHOAL_TRY(send_results(x, comm, done));
-    rows_home(&x->plan, rank, &first);
-    encode_results(x->combine_in + (size_t)first * x->combine_row_bytes, x, rank, done);
-    return SHOAL_OK;
+    return send_results(x, comm, done);
 }
 
+/* The sums are made from the receive buffer as it lies. */
 shoal_status shoal_combine_end(float *acc, shoal_exchange *x, shoal_comm *comm)
 {
-    int32_t n_rank = x->config.n_rank;
+    const int32_t n_rank = x->config.n_rank;
+    const shoal_plan *plan = &x->plan;
+    const bool exact = plan->kind == SHOAL_COMBINE_EXACT;
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request + 2 * n_rank, n_rank, "combine rows"));
-    sum_job job = {x, acc};
-    shoal__exchange_rows(x, sum_token, &job, x->plan.n_token);
+    const shoal_sum sum = {.acc = acc,
+                           .from = x->combine_in,
+                           .encoding = x->config.wire.combine,
+                           .home = exact ? plan->slot_of : plan->row_of,
+                           .weight = exact ? plan->topk_weight : NULL,
+                           .k = exact ? plan->top_k : n_rank,
+                           .n_row = plan->n_token,
+                           .n_col = x->config.n_embd};
+    shoal_op_sum_rows(&x->compute, &sum);
     return SHOAL_OK;
 }

@@ -24,36 +24,8 @@ static shoal_status post_dispatch_receives(shoal_exchange *x, shoal_comm *comm)
     return SHOAL_OK;
 }
 
-/* Rows of one message, from the tokens of h. */
-typedef struct pack_job {
-    const shoal_exchange *x;
-    unsigned char *row;
-    const int32_t *token; /* of each row */
-    shoal_rows h;
-} pack_job;
-
-/* A token that goes to several ranks is encoded once. Rows of one message are different tokens. */
-static void pack_row(void *arg, int32_t i, int32_t worker)
-{
-    (void)worker;
-    const pack_job *job = arg;
-    const shoal_exchange *x = job->x;
-    unsigned char *row = job->row + (size_t)i * x->dispatch_row_bytes;
-    int64_t token = job->token[i];
-    if (x->encoded[token] != NULL) {
-        memcpy(row, x->encoded[token], x->dispatch_row_bytes);
-        return;
-    }
-    if (x->config.wire.dispatch == SHOAL_WIRE_INT8 && job->h.int8 != NULL)
-        shoal_wire_encode_groups(row, job->h.int8 + (size_t)token * shoal__row_groups(&x->config),
-                                 x->config.n_embd);
-    else
-        shoal_wire_encode(row, x->config.wire.dispatch, x->compute.kernels,
-                          job->h.f32 + token * x->config.n_embd, x->config.n_embd);
-    x->encoded[token] = row;
-}
-
-/* Message for rank d into x->send_buffer[d]; returns its bytes. */
+/* Message for rank d into x->send_buffer[d], of which a device may still be packing rows; returns
+ * its bytes. */
 static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int32_t layer)
 {
     const shoal_plan *plan = &x->plan;
@@ -70,8 +42,14 @@ static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int
         .layer = layer,
         .more_bytes = n_bytes - first_part(x, n_bytes),
     };
-    pack_job job = {x, parts.row, plan->send_row_token + row0, h};
-    shoal__exchange_rows(x, pack_row, &job, n_row);
+    const shoal_pack rows = {.out = parts.row,
+                             .encoding = x->config.wire.dispatch,
+                             .x = h,
+                             .index = plan->send_row_token + row0,
+                             .n_row = n_row,
+                             .n_col = x->config.n_embd,
+                             .made = x->encoded};
+    shoal_op_pack_rows(&x->compute, &rows);
     for (int32_t i = 0; i < n_row; i++)
         parts.n_slot_of_row[i] = (uint16_t)plan->send_row_n_slot[row0 + i];
     if (n_row % 2 != 0)
@@ -82,9 +60,13 @@ static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int
     return n_bytes;
 }
 
-static shoal_status send_message(shoal_exchange *x, shoal_comm *comm, int32_t d, size_t n_bytes)
+/* The packed message for rank d, if it has not been sent. */
+static shoal_status send_message(shoal_exchange *x, shoal_comm *comm, int32_t d)
 {
-    size_t first = first_part(x, n_bytes);
+    size_t n_bytes = x->packed_bytes[d], first = first_part(x, n_bytes);
+    x->packed_bytes[d] = 0;
+    if (n_bytes == 0)
+        return SHOAL_OK;
     SHOAL_TRY(shoal_comm_send(comm, &x->send_request[d], d, SHOAL_TAG_DISPATCH, x->send_buffer[d],
                               first));
     if (n_bytes == first)
@@ -108,7 +90,7 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_row
         x->encoded[t] = NULL;
 
     /* Each source begins with its neighbour, so that they do not all send to one rank first; the
-     * own message comes last. */
+     * own message comes last. A message leaves when its rows are packed: at once on a CPU. */
     unsigned char *next = x->send_memory;
     for (int32_t i = 1; i <= n_rank; i++) {
         int32_t d = (rank + i) % n_rank;
@@ -117,8 +99,16 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_row
         x->send_buffer[d] = next;
         size_t n_bytes = pack(x, d, h, step, layer);
         next += (n_bytes + SHOAL__MESSAGE_ALIGN - 1) / SHOAL__MESSAGE_ALIGN * SHOAL__MESSAGE_ALIGN;
-        if (d != rank)
-            SHOAL_TRY(send_message(x, comm, d, n_bytes));
+        x->packed_bytes[d] = d != rank ? n_bytes : 0;
+        if (shoal_op_mark(&x->compute, i))
+            SHOAL_TRY(send_message(x, comm, d));
+    }
+    for (int32_t i = 1; i < n_rank; i++) {
+        int32_t d = (rank + i) % n_rank;
+        if (!plan->is_target[d] || x->packed_bytes[d] == 0)
+            continue;
+        SHOAL_TRY(shoal_op_wait(&x->compute, i));
+        SHOAL_TRY(send_message(x, comm, d));
     }
     return SHOAL_OK;
 }
@@ -199,26 +189,19 @@ static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t ste
     return shoal_comm_wait(comm, x->recv_request + n_rank, n_rank, "dispatch rows, second part");
 }
 
-/* Rows of one message into x->recv, from row0 on. */
-typedef struct unpack_job {
-    shoal_exchange *x;
-    const unsigned char *row;
-    int32_t row0;
-} unpack_job;
-
-static void unpack_row(void *arg, int32_t i, int32_t worker)
+/* The rows of one message into x->recv, from row0 on. */
+static void unpack_rows(shoal_exchange *x, const unsigned char *rows, int32_t row0, int32_t n_row)
 {
-    (void)worker;
-    const unpack_job *job = arg;
-    const shoal_exchange *x = job->x;
-    const unsigned char *row = job->row + (size_t)i * x->dispatch_row_bytes;
-    int64_t at = job->row0 + i;
+    const size_t at = (size_t)row0;
+    shoal_unpack unpack = {.from = rows,
+                           .encoding = x->config.wire.dispatch,
+                           .n_row = n_row,
+                           .n_col = x->config.n_embd};
     if (x->recv.row_int8 != NULL)
-        shoal_wire_decode_groups(x->recv.row_int8 + (size_t)at * shoal__row_groups(&x->config), row,
-                                 x->config.n_embd);
+        unpack.int8 = x->recv.row_int8 + at * shoal__row_groups(&x->config);
     else
-        shoal_wire_decode(x->recv.row + at * x->config.n_embd, x->config.wire.dispatch,
-                          x->compute.kernels, row, x->config.n_embd);
+        unpack.f32 = x->recv.row + at * (size_t)x->config.n_embd;
+    shoal_op_unpack_rows(&x->compute, &unpack);
 }
 
 /* Append one source's rows and slots to x->recv. */
@@ -232,7 +215,7 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
         shoal__dispatch_parts_of(message, x->dispatch_row_bytes, header.n_row);
     uint32_t n_local = (uint32_t)x->config.n_local_max[x->config.rank];
     uint32_t row_slots_max = (uint32_t)shoal__row_slots_max(&x->config, x->config.rank);
-    unpack_job job = {x, parts.row, recv->n_row};
+    const int32_t row0 = recv->n_row;
     uint32_t slot = 0;
     for (uint32_t i = 0; i < header.n_row; i++) {
         int32_t row = recv->n_row++;
@@ -254,7 +237,7 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
     if (slot != header.n_slot)
         return fail_message(comm, source, step, layer,
                             "the slots of its rows do not add up to the slots of its header");
-    shoal__exchange_rows(x, unpack_row, &job, (int32_t)header.n_row);
+    unpack_rows(x, parts.row, row0, (int32_t)header.n_row);
     return SHOAL_OK;
 }
 

@@ -86,16 +86,18 @@ static void carve_plan(shoal_plan *plan, shoal_arena *arena, const shoal_exchang
     };
 }
 
-static void carve_recv(shoal_recv *recv, shoal_arena *arena, const shoal_exchange_config *config,
+static void carve_recv(shoal_recv *recv, shoal_arenas arenas, const shoal_exchange_config *config,
                        const limits *most)
 {
+    shoal_arena *arena = arenas.host;
     size_t n_row = most->n_recv_row, n_slot = most->n_recv_slot;
     size_t n_rank = (size_t)config->n_rank;
     bool int8 = config->wire.dispatch == SHOAL_WIRE_INT8;
     *recv = (shoal_recv){
-        .row = int8 ? NULL : SHOAL_TAKE(arena, n_row * (size_t)config->n_embd, float),
+        .row = int8 ? NULL : SHOAL_TAKE(arenas.device, n_row * (size_t)config->n_embd, float),
         .row_int8 =
-            int8 ? SHOAL_TAKE(arena, n_row * shoal__row_groups(config), shoal_int8_group) : NULL,
+            int8 ? SHOAL_TAKE(arenas.device, n_row * shoal__row_groups(config), shoal_int8_group)
+                 : NULL,
         .row_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .slot_offset = SHOAL_TAKE(arena, n_rank + 1, int32_t),
         .row_slot = SHOAL_TAKE(arena, n_row + 1, int32_t),
@@ -159,6 +161,7 @@ static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *
         shoal__dispatch_bytes(x->dispatch_row_bytes, most->n_send_row, most->n_send_slot);
     x->send_memory = shoal_arena_take(arena, most->n_send_message * per_message + payload, 1);
     x->send_buffer = SHOAL_TAKE(arena, n_rank, unsigned char *);
+    x->packed_bytes = SHOAL_TAKE(arena, n_rank, size_t);
     x->encoded = SHOAL_TAKE(arena, most->n_token, unsigned char *);
 
     bool reduced = x->config.wire.kind == SHOAL_COMBINE_REDUCED;
@@ -174,7 +177,7 @@ static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *
     x->recv_request = carve_requests(arena, 3 * n_rank);
 }
 
-void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
+void shoal_exchange_carve(shoal_exchange *exchange, shoal_arenas arenas,
                           const shoal_exchange_config *config, const shoal_compute *compute)
 {
     assert(config->n_rank >= 1 && config->rank >= 0 && config->rank < config->n_rank);
@@ -182,6 +185,7 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
     assert(config->slot_bytes >= 2 * sizeof(shoal__dispatch_header) &&
            config->slot_bytes <= SHOAL_MESSAGE_MAX_BYTES);
     shoal_exchange *x = exchange;
+    shoal_arena *arena = arenas.host;
     *x = (shoal_exchange){.compute = *compute};
     carve_config(x, arena, config);
     x->dispatch_row_bytes = shoal_wire_row_bytes(config->wire.dispatch, config->n_embd);
@@ -191,7 +195,7 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
     x->n_row_max = (int32_t)most.n_recv_row;
     x->n_slot_max = (int32_t)most.n_recv_slot;
     carve_plan(&x->plan, arena, config, &most);
-    carve_recv(&x->recv, arena, config, &most);
+    carve_recv(&x->recv, arenas, config, &most);
     carve_incoming(x, arena);
     carve_outgoing(x, arena, &most);
 }
@@ -199,31 +203,4 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
 shoal_status shoal_exchange_drain(shoal_exchange *x, shoal_comm *comm)
 {
     return shoal_comm_wait(comm, x->send_request, 3 * x->config.n_rank, "rows to be taken");
-}
-
-#define ROWS_PER_TILE 16
-
-typedef struct row_job {
-    shoal__row_fn *fn;
-    void *arg;
-    int32_t n_row;
-} row_job;
-
-static void row_tile(void *arg, int32_t tile, int32_t worker)
-{
-    const row_job *job = arg;
-    int32_t begin = tile * ROWS_PER_TILE, left = job->n_row - begin;
-    for (int32_t i = begin; i < begin + (left < ROWS_PER_TILE ? left : ROWS_PER_TILE); i++)
-        job->fn(job->arg, i, worker);
-}
-
-void shoal__exchange_rows(const shoal_exchange *x, shoal__row_fn *fn, void *arg, int32_t n_row)
-{
-    row_job job = {fn, arg, n_row};
-    int32_t n_tile = (n_row + ROWS_PER_TILE - 1) / ROWS_PER_TILE;
-    if (n_tile > 1 && x->compute.pool != NULL)
-        shoal_pool_run(x->compute.pool, row_tile, &job, n_tile);
-    else
-        for (int32_t tile = 0; tile < n_tile; tile++)
-            row_tile(&job, tile, 0);
 }

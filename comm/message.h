@@ -45,11 +45,6 @@ shoal__dispatch_parts shoal__dispatch_parts_of(unsigned char *message, size_t ro
 /* Post the receives of results, at their exact sizes and places. */
 shoal_status shoal__combine_post(shoal_exchange *x, shoal_comm *comm);
 
-/* fn(arg, i, worker) for every row i < n_row, over the pool where there are many; between tiles the
- * pool lets messages move. */
-typedef void shoal__row_fn(void *arg, int32_t row, int32_t worker);
-void shoal__exchange_rows(const shoal_exchange *x, shoal__row_fn *fn, void *arg, int32_t n_row);
-
 /* int8 groups of one row. */
 size_t shoal__row_groups(const shoal_exchange_config *config);
 

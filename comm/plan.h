@@ -72,8 +72,8 @@ typedef struct shoal_plan {
 typedef struct shoal_recv {
     int32_t n_row;
     int32_t n_slot;
-    float *row; /* [n_row, n_embd] */
-    /* [n_row, ceil(n_embd / 32)], NULL with another wire */
+    float *row; /* [n_row, n_embd] device */
+    /* [n_row, ceil(n_embd / 32)] device, NULL with another wire */
     shoal_int8_group *row_int8;
     int32_t *row_offset;  /* [n_rank + 1] rows of each source */
     int32_t *slot_offset; /* [n_rank + 1] slots of each source */
@@ -95,6 +95,7 @@ typedef struct shoal_exchange {
     size_t dispatch_row_bytes, combine_row_bytes;
     unsigned char *send_memory;  /* the step's dispatch messages, one behind the other */
     unsigned char **send_buffer; /* [n_rank] into send_memory; the own message is not sent */
+    size_t *packed_bytes;    /* [n_rank] of a dispatch message that is still to be sent, else 0 */
     unsigned char **encoded; /* [n_token_max] the row of each token in send_memory, NULL: not yet */
     unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in; NULL: none can come */
     size_t *recv_capacity;       /* [n_rank] bytes */
@@ -105,9 +106,9 @@ typedef struct shoal_exchange {
     shoal_request *recv_request; /* [3, n_rank] the same */
 } shoal_exchange;
 
-/* Measure or carve. config's arrays are copied into the arena; the pool (NULL: this thread alone)
- * must live as long as the exchange. */
-void shoal_exchange_carve(shoal_exchange *exchange, shoal_arena *arena,
+/* Measure or carve: the decoded rows are the device's, all else the host's. config's arrays are
+ * copied; the pool (NULL: this thread alone) must live as long as the exchange. */
+void shoal_exchange_carve(shoal_exchange *exchange, shoal_arenas arenas,
                           const shoal_exchange_config *config, const shoal_compute *compute);
 
 /* Build x->plan. topk_expert, topk_weight: [n_token, top_k]; expert_owner, expert_local: [n_expert]

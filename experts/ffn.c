@@ -3,9 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define ROWS_PER_TILE 16 /* rows that one tile of a copy makes */
-
-void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
+void shoal_ffn_carve(shoal_ffn *ffn, shoal_arenas arenas, const shoal_shard *shard,
                      int32_t n_slot_max, bool fast)
 {
     int32_t n_batch = n_slot_max < SHOAL_FFN_BATCH ? n_slot_max : SHOAL_FFN_BATCH;
@@ -18,18 +16,18 @@ void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shar
         .n_ff = shape->n_ff,
         .fast = fast,
         .activation = shape->activation,
-        .order = SHOAL_TAKE(arena, n_slot_max, int32_t),
-        .offset = SHOAL_TAKE(arena, shard->n_local_max + 1, int32_t),
-        .copy_to = SHOAL_TAKE(arena, n, int32_t),
-        .copy_row = SHOAL_TAKE(arena, n, int32_t),
-        .x = SHOAL_TAKE(arena, n * (size_t)shape->n_embd, float),
-        .x_int8 =
-            SHOAL_TAKE(arena, n_int8 * (size_t)shoal_int8_groups(shape->n_embd), shoal_int8_group),
-        .gate = SHOAL_TAKE(arena, n * (size_t)shape->n_ff, float),
-        .up = SHOAL_TAKE(arena, n * (size_t)shape->n_ff, float),
-        .hidden =
-            SHOAL_TAKE(arena, n_int8 * (size_t)shoal_int8_groups(shape->n_ff), shoal_int8_group),
-        .item = SHOAL_TAKE(arena, 2 * (size_t)shard->n_local_max, shoal_matmul_item),
+        .order = SHOAL_TAKE(arenas.host, n_slot_max, int32_t),
+        .offset = SHOAL_TAKE(arenas.host, shard->n_local_max + 1, int32_t),
+        .copy_to = SHOAL_TAKE(arenas.host, n, int32_t),
+        .copy_row = SHOAL_TAKE(arenas.host, n, int32_t),
+        .x = SHOAL_TAKE(arenas.device, n * (size_t)shape->n_embd, float),
+        .x_int8 = SHOAL_TAKE(arenas.device, n_int8 * (size_t)shoal_int8_groups(shape->n_embd),
+                             shoal_int8_group),
+        .gate = SHOAL_TAKE(arenas.device, n * (size_t)shape->n_ff, float),
+        .up = SHOAL_TAKE(arenas.device, n * (size_t)shape->n_ff, float),
+        .hidden = SHOAL_TAKE(arenas.device, n_int8 * (size_t)shoal_int8_groups(shape->n_ff),
+                             shoal_int8_group),
+        .item = SHOAL_TAKE(arenas.host, 2 * (size_t)shard->n_local_max, shoal_matmul_item),
     };
 }
 
@@ -62,37 +60,6 @@ static int32_t in_batch(int32_t *begin, const shoal_ffn *ffn, int32_t expert, in
     return end > *begin ? end - *begin : 0;
 }
 
-/* The rows of a batch that have to be brought together: row copy_row[i] to place copy_to[i]. */
-typedef struct copy_job {
-    const shoal_ffn *ffn;
-    const shoal_kernels *kernels;
-    shoal_rows from;
-    bool to_f32, to_int8;
-    int32_t n_row;
-} copy_job;
-
-static void copy_tile(void *arg, int32_t tile, int32_t worker)
-{
-    (void)worker;
-    const copy_job *job = arg;
-    const shoal_ffn *ffn = job->ffn;
-    const int64_t n_embd = ffn->n_embd, n_group = shoal_int8_groups(ffn->n_embd);
-    int32_t begin = tile * ROWS_PER_TILE;
-    int32_t end = job->n_row - begin < ROWS_PER_TILE ? job->n_row : begin + ROWS_PER_TILE;
-    for (int32_t i = begin; i < end; i++) {
-        int64_t to = ffn->copy_to[i], from = ffn->copy_row[i];
-        if (job->to_f32)
-            memcpy(ffn->x + to * n_embd, job->from.f32 + from * n_embd,
-                   (size_t)n_embd * sizeof(float));
-        if (job->to_int8 && job->from.int8 != NULL)
-            memcpy(ffn->x_int8 + to * n_group, job->from.int8 + from * n_group,
-                   (size_t)n_group * sizeof(shoal_int8_group));
-        else if (job->to_int8)
-            job->kernels->to_groups(ffn->x_int8 + to * n_group, job->from.f32 + from * n_embd,
-                                    ffn->n_embd);
-    }
-}
-
 /* True if the rows of sorted positions [begin, begin + n) lie one behind the other where they came
  * in: always of a single one, as most are while decoding. */
 static bool lie_together(const shoal_ffn *ffn, const shoal_expert_slots *slots, int32_t begin,
@@ -105,18 +72,19 @@ static bool lie_together(const shoal_ffn *ffn, const shoal_expert_slots *slots, 
     return true;
 }
 
-/* Gate and up of one expert over n rows at place `at` of the batch; returns whether the rows have
- * to be copied there. */
+/* Gate and up of one expert over rows at place `at` of the batch: those of `copy`'s source from
+ * `row` on where they lie together (row >= 0), unless their integers are still to be made. Returns
+ * whether the rows have to be brought to that place. */
 static bool gate_and_up(shoal_matmul_item item[2], const shoal_ffn *ffn, const shoal_expert *w,
-                        const copy_job *copy, int32_t row, int32_t at)
+                        const shoal_gather *copy, int32_t row, int32_t at)
 {
     const int64_t n_embd = ffn->n_embd, n_ff = ffn->n_ff, n_group = shoal_int8_groups(ffn->n_embd);
-    bool made = copy->to_int8 && copy->from.int8 == NULL;
+    bool made = copy->int8 != NULL && copy->from.int8 == NULL;
     bool as_it_lies = row >= 0 && !made;
     shoal_matmul_item one = {.ld_x = n_embd, .ld_x_int8 = n_group, .ld_y = n_ff};
-    if (copy->to_f32)
+    if (copy->f32 != NULL)
         one.x = as_it_lies ? copy->from.f32 + row * n_embd : ffn->x + at * n_embd;
-    if (copy->to_int8)
+    if (copy->int8 != NULL)
         one.x_int8 = as_it_lies ? copy->from.int8 + row * n_group : ffn->x_int8 + at * n_group;
     item[0] = item[1] = one;
     item[0].w = &w->gate;
@@ -137,11 +105,12 @@ static void first_half(const shoal_ffn *ffn, const shoal_shard_layer *layer,
     const shoal_expert *any = &layer->expert[0];
     bool gate = shoal_format_is_quantised(any->gate.format);
     bool up = shoal_format_is_quantised(any->up.format);
-    copy_job copy = {.ffn = ffn,
-                     .kernels = compute->kernels,
-                     .from = slots->rows,
-                     .to_f32 = !ffn->fast || !gate || !up,
-                     .to_int8 = ffn->fast && (gate || up)};
+    shoal_gather copy = {.f32 = !ffn->fast || !gate || !up ? ffn->x : NULL,
+                         .int8 = ffn->fast && (gate || up) ? ffn->x_int8 : NULL,
+                         .from = slots->rows,
+                         .to = ffn->copy_to,
+                         .row = ffn->copy_row,
+                         .n_col = ffn->n_embd};
     int32_t begin, n_item = 0;
     for (int32_t e = 0; e < layer->n_local; e++) {
         int32_t n = in_batch(&begin, ffn, e, first, last);
@@ -158,8 +127,7 @@ static void first_half(const shoal_ffn *ffn, const shoal_shard_layer *layer,
             ffn->copy_row[copy.n_row++] = slots->slot_row[order[i]];
         }
     }
-    shoal_pool_run(compute->pool, copy_tile, &copy,
-                   (copy.n_row + ROWS_PER_TILE - 1) / ROWS_PER_TILE);
+    shoal_op_gather(compute, &copy);
     shoal_op_matmul_many(compute, ffn->item, n_item);
 }
 

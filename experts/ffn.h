@@ -11,7 +11,8 @@
  * bounds the scratch; results do not depend on it. */
 #define SHOAL_FFN_BATCH 1024
 
-/* Scratch, carved once from the session arena. n_batch = min(n_slot_max, SHOAL_FFN_BATCH). */
+/* Scratch, carved once from the session's memory: rows are the device's, lists the host's. n_batch
+ * = min(n_slot_max, SHOAL_FFN_BATCH). */
 typedef struct shoal_ffn {
     int32_t n_slot_max;
     int32_t n_batch;
@@ -30,20 +31,20 @@ typedef struct shoal_ffn {
     shoal_matmul_item *item;     /* [2 * n_local_max] */
 } shoal_ffn;
 
-void shoal_ffn_carve(shoal_ffn *ffn, shoal_arena *arena, const shoal_shard *shard,
+void shoal_ffn_carve(shoal_ffn *ffn, shoal_arenas arenas, const shoal_shard *shard,
                      int32_t n_slot_max, bool fast);
 
 /* What came to this rank's experts: slot i takes row slot_row[i] through local expert
  * slot_expert[i], and its result is row slot_done[i] of the results, which is written here. */
 typedef struct shoal_expert_slots {
-    shoal_rows rows; /* f32 or int8 */
+    shoal_rows rows; /* f32 or int8; device */
     const int32_t *slot_row, *slot_expert;
     int32_t *slot_done;
     int32_t n_slot; /* <= n_slot_max */
 } shoal_expert_slots;
 
-/* done [n_slot, n_embd], by expert, from MoE layer `layer`. Rows that are integers already are
- * taken as they are; all experts' weights must then be quantised. */
+/* done [n_slot, n_embd] (device), by expert, from MoE layer `layer`. Rows that are integers already
+ * are taken as they are; all experts' weights must then be quantised. */
 void shoal_experts_forward(float *done, shoal_ffn *ffn, const shoal_shard *shard,
                            const shoal_compute *compute, int32_t layer,
                            const shoal_expert_slots *slots);

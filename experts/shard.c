@@ -65,7 +65,7 @@ static void fill_index(shoal_shard_layer *layer, const shoal_placement *placemen
     }
 }
 
-void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_shard_plan *plan)
+void shoal_shard_carve(shoal_shard *shard, shoal_arenas arenas, const shoal_shard_plan *plan)
 {
     const shoal_placement *placement = plan->placement;
     assert(plan->rank >= 0 && plan->rank < placement->n_rank);
@@ -74,19 +74,19 @@ void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_shard
         .n_layer = placement->n_layer,
         .n_expert = placement->n_expert,
         .shape = plan->shape,
-        .layer = SHOAL_TAKE(arena, placement->n_layer, shoal_shard_layer),
+        .layer = SHOAL_TAKE(arenas.host, placement->n_layer, shoal_shard_layer),
     };
     bool carving = shard->layer != NULL; /* NULL while measuring */
     for (int32_t l = 0; l < shard->n_layer; l++) {
         int32_t n_local = shoal_placement_owned(placement, l, plan->rank, NULL);
         shoal_shard_layer layer = {
             .n_local = n_local,
-            .expert_id = SHOAL_TAKE(arena, n_local, int32_t),
-            .local_of = SHOAL_TAKE(arena, shard->n_expert, int32_t),
-            .owner = SHOAL_TAKE(arena, shard->n_expert, int32_t),
-            .expert = SHOAL_TAKE(arena, n_local, shoal_expert),
+            .expert_id = SHOAL_TAKE(arenas.host, n_local, int32_t),
+            .local_of = SHOAL_TAKE(arenas.host, shard->n_expert, int32_t),
+            .owner = SHOAL_TAKE(arenas.host, shard->n_expert, int32_t),
+            .expert = SHOAL_TAKE(arenas.host, n_local, shoal_expert),
         };
-        carve_experts(layer.expert, arena, plan, l);
+        carve_experts(layer.expert, arenas.device, plan, l);
         if (n_local > shard->n_local_max)
             shard->n_local_max = n_local;
         if (carving) {

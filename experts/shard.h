@@ -61,8 +61,8 @@ typedef struct shoal_shard_plan {
 } shoal_shard_plan;
 
 /* Measure or carve (base/arena.h) the shard of plan->rank. In the carving run all index arrays and
- * matrix headers are filled; carved weights and biases are zero until loaded. Index arrays live in
- * the same arena. */
-void shoal_shard_carve(shoal_shard *shard, shoal_arena *arena, const shoal_shard_plan *plan);
+ * matrix headers are filled; carved weights and biases are zero until loaded. Weights and biases
+ * are the device's, the rest the host's. */
+void shoal_shard_carve(shoal_shard *shard, shoal_arenas arenas, const shoal_shard_plan *plan);
 
 #endif

@@ -7,7 +7,7 @@
 #define SHOAL_LAUNCHER_ROUTING_H
 
 #include "experts/placement.h"
-#include "experts/router.h"
+#include "runtime/kernels/route.h"
 
 /* Draw number `draw` of the choices of n_token tokens in MoE layer `layer`, distinct ones within a
  * token: expert [n_token, top_k]. Different draws are independent, or other parts of a record. */

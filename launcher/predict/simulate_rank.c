@@ -28,7 +28,7 @@ static void carve_worker(worker *k)
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = w->measured->wire};
     const shoal_compute compute = {.kernels = w->kernels};
-    shoal_exchange_carve(&k->exchange, &k->arena, &config, &compute);
+    shoal_exchange_carve(&k->exchange, shoal_arenas_same(&k->arena), &config, &compute);
     k->n_slot = SHOAL_TAKE(&k->arena, w->n_expert, int32_t);
 }
 

@@ -33,7 +33,17 @@ _Noreturn static void caller_bug(const shoal_arena *arena, const char *what, siz
 
 void shoal_arena_measure(shoal_arena *arena, const char *name)
 {
-    *arena = (shoal_arena){.name = name};
+    shoal_arena_measure_in(arena, name, NULL);
+}
+
+void shoal_arena_measure_in(shoal_arena *arena, const char *name, const shoal_allocator *allocator)
+{
+    *arena = (shoal_arena){.name = name, .allocator = allocator};
+}
+
+static bool is_host(const shoal_arena *arena)
+{
+    return arena->allocator == NULL || arena->allocator->is_host;
 }
 
 /* What is mapped for an arena of size_bytes. An empty arena maps something too: base tells an
@@ -43,20 +53,39 @@ static size_t mapped_bytes(size_t size_bytes)
     return size_bytes > 0 ? size_bytes : ARENA_ALIGN;
 }
 
-shoal_status shoal_arena_open(shoal_arena *arena, shoal_log *log)
+/* n_bytes of the system's memory; NULL: there is not so much. */
+static void *map(size_t n_bytes)
 {
-    size_t n_bytes = mapped_bytes(arena->used_bytes);
     void *base = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED)
-        return shoal_fail(log, SHOAL_NO_MEMORY,
-                          "memory for %s: %zu bytes (%.2f GiB) in %d buffers could not be "
-                          "allocated; use more ranks or smaller limits",
-                          arena->name, n_bytes, (double)n_bytes / (double)(1 << 30),
-                          (int)arena->n_buffer);
+        return NULL;
     madvise(base, n_bytes, MADV_HUGEPAGE); /* advice: weights are streamed, fewer TLB misses */
 #if defined(__SANITIZE_ADDRESS__)
     __lsan_register_root_region(base, n_bytes);
 #endif
+    return base;
+}
+
+static void unmap(void *base, size_t n_bytes)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    __lsan_unregister_root_region(base, n_bytes);
+#endif
+    munmap(base, n_bytes);
+}
+
+shoal_status shoal_arena_open(shoal_arena *arena, shoal_log *log)
+{
+    const shoal_allocator *from = arena->allocator;
+    size_t n_bytes = mapped_bytes(arena->used_bytes);
+    void *base = from != NULL ? from->take(from->arg, n_bytes) : map(n_bytes);
+    if (base == NULL)
+        return shoal_fail(log, SHOAL_NO_MEMORY,
+                          "memory for %s: %zu bytes (%.2f GiB) in %d buffers could not be "
+                          "allocated%s%s; use more ranks or smaller limits",
+                          arena->name, n_bytes, (double)n_bytes / (double)(1 << 30),
+                          (int)arena->n_buffer, from != NULL ? " in " : "",
+                          from != NULL ? from->name : "");
     arena->base = base;
     arena->size_bytes = arena->used_bytes;
     arena->used_bytes = 0;
@@ -90,7 +119,7 @@ static void zone_make(shoal_arena *arena, size_t buffer_offset, size_t zone_offs
 
 bool shoal_arena_check(const shoal_arena *arena)
 {
-    if (arena->base == NULL)
+    if (arena->base == NULL || !is_host(arena))
         return true;
     size_t end = arena->used_bytes;
     while (end > 0) {
@@ -143,19 +172,24 @@ void *shoal_arena_take(shoal_arena *arena, size_t n, size_t elem_bytes)
     arena->n_buffer++;
     if (arena->base == NULL)
         return NULL;
-    zone_make(arena, offset, offset + n_bytes, next);
+    if (is_host(arena))
+        zone_make(arena, offset, offset + n_bytes, next);
     return arena->base + offset;
 }
 
 void shoal_arena_close(shoal_arena *arena)
 {
+    const shoal_allocator *from = arena->allocator;
     if (arena->base != NULL) {
         size_t n_bytes = mapped_bytes(arena->size_bytes);
 #if defined(__SANITIZE_ADDRESS__)
-        ASAN_UNPOISON_MEMORY_REGION(arena->base, n_bytes);
-        __lsan_unregister_root_region(arena->base, n_bytes);
+        if (is_host(arena))
+            ASAN_UNPOISON_MEMORY_REGION(arena->base, n_bytes);
 #endif
-        munmap(arena->base, n_bytes);
+        if (from != NULL)
+            from->give_back(from->arg, arena->base);
+        else
+            unmap(arena->base, n_bytes);
     }
-    *arena = (shoal_arena){.name = arena->name};
+    *arena = (shoal_arena){.name = arena->name, .allocator = from};
 }

@@ -15,16 +15,40 @@
 
 #include <stddef.h>
 
+/* Where an arena's memory comes from, if not from the system. */
+typedef struct shoal_allocator {
+    const char *name; /* for messages: "VRAM of cuda:0" */
+    /* n_bytes > 0, zeroed, aligned to 64 at least; NULL: there is not so much. */
+    void *(*take)(void *arg, size_t n_bytes);
+    void (*give_back)(void *arg, void *memory);
+    void *arg;
+    bool is_host; /* this process may touch it; else there are no red zones in it */
+} shoal_allocator;
+
 typedef struct shoal_arena {
-    const char *name;    /* constant text, for messages and the memory table */
-    unsigned char *base; /* NULL while measuring */
-    size_t size_bytes;   /* 0 while measuring */
-    size_t used_bytes;   /* high-water mark of the current run */
-    int32_t n_buffer;    /* buffers handed out in the current run */
+    const char *name;                 /* constant text, for messages and the memory table */
+    const shoal_allocator *allocator; /* NULL: the system */
+    unsigned char *base;              /* NULL while measuring */
+    size_t size_bytes;                /* 0 while measuring */
+    size_t used_bytes;                /* high-water mark of the current run */
+    int32_t n_buffer;                 /* buffers handed out in the current run */
 } shoal_arena;
 
-/* Begin measuring. `name` must outlive the arena. */
+/* The two memories of one lifetime: what the host reads and writes, and what only the rank's device
+ * does. On a CPU rank both are the same arena. */
+typedef struct shoal_arenas {
+    shoal_arena *host, *device;
+} shoal_arenas;
+
+static inline shoal_arenas shoal_arenas_same(shoal_arena *arena)
+{
+    shoal_arenas both = {arena, arena};
+    return both;
+}
+
+/* Begin measuring. `name` must outlive the arena; so must the allocator (NULL: the system). */
 void shoal_arena_measure(shoal_arena *arena, const char *name);
+void shoal_arena_measure_in(shoal_arena *arena, const char *name, const shoal_allocator *allocator);
 
 /* Allocate what was measured (64-byte aligned, zeroed lazily by the system) and begin carving.
  * Errors: NO_MEMORY, naming the arena and its bytes; the arena is then still in measuring state. */

@@ -1,4 +1,4 @@
-#include "runtime/kernels/ops.h"
+#include "runtime/kernels/device.h"
 
 enum { TILE_ELEMS = 1 << 14 };
 
@@ -29,6 +29,10 @@ static void norm_tile(void *arg, int32_t tile, int32_t worker)
 void shoal_op_rms_norm(const shoal_compute *c, float *y, int64_t ld_y, const float *x, int64_t ld_x,
                        const float *weight, int32_t n_row, int32_t n_col, float eps)
 {
+    if (c->device != NULL) {
+        c->device->ops->rms_norm(c->device, y, ld_y, x, ld_x, weight, n_row, n_col, eps);
+        return;
+    }
     norm_job job = {.kernels = c->kernels,
                     .y = y,
                     .ld_y = ld_y,
@@ -73,6 +77,10 @@ static void activate_tile(void *arg, int32_t tile, int32_t worker)
 void shoal_op_activate(const shoal_compute *c, const shoal_activation *activation, float *y,
                        const float *gate, const float *up, int64_t n)
 {
+    if (c->device != NULL) {
+        c->device->ops->activate(c->device, activation, y, gate, up, n);
+        return;
+    }
     activate_job job = {
         .kernels = c->kernels, .activation = activation, .y = y, .gate = gate, .up = up, .n = n};
     if (n > 0)
@@ -134,6 +142,10 @@ static void run_groups(const shoal_compute *c, groups_job *job, int32_t elems)
 void shoal_op_to_groups(const shoal_compute *c, shoal_int8_group *y, int64_t ld_y, const float *x,
                         int64_t ld_x, int32_t n_row, int32_t n_col)
 {
+    if (c->device != NULL) {
+        c->device->ops->to_groups(c->device, y, ld_y, x, ld_x, n_row, n_col);
+        return;
+    }
     groups_job job = {.y = y, .ld_y = ld_y, .gate = x, .ld = ld_x, .n_row = n_row, .n_col = n_col};
     run_groups(c, &job, TILE_ELEMS / 4);
 }
@@ -142,6 +154,10 @@ void shoal_op_activate_groups(const shoal_compute *c, const shoal_activation *ac
                               shoal_int8_group *y, int64_t ld_y, const float *gate, const float *up,
                               int64_t ld, int32_t n_row, int32_t n_col)
 {
+    if (c->device != NULL) {
+        c->device->ops->activate_groups(c->device, activation, y, ld_y, gate, up, ld, n_row, n_col);
+        return;
+    }
     groups_job job = {.activation = activation,
                       .y = y,
                       .ld_y = ld_y,

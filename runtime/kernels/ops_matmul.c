@@ -1,7 +1,7 @@
 /* Products spread over a pool. All items of a job lie one behind the other on a line of estimated
  * time, cut into tiles without regard to where items begin, so tiles take the same time whatever
  * the shapes and token counts. */
-#include "runtime/kernels/ops.h"
+#include "runtime/kernels/device.h"
 
 enum {
     /* Picoseconds on one core with a vector variant, from measurements (docs/PERFORMANCE.md). */
@@ -181,6 +181,10 @@ static void run_job(const shoal_compute *c, const shoal_matmul_item *item, int32
 
 void shoal_op_matmul_many(const shoal_compute *c, const shoal_matmul_item *item, int32_t n_item)
 {
+    if (c->device != NULL) {
+        c->device->ops->matmul_many(c->device, item, n_item);
+        return;
+    }
     for (int32_t i = 0; i < n_item; i += N_ITEM_MAX)
         run_job(c, item + i, n_item - i < N_ITEM_MAX ? n_item - i : N_ITEM_MAX);
 }

@@ -4,23 +4,8 @@
  * section 2.1; docs/ARCHITECTURE.md. */
 #include "runtime/model/model_state.h"
 
-#include <string.h>
-
 /* q_a_layernorm and kv_a_layernorm are built with the class default, whatever rms_norm_eps says. */
 #define MLA_NORM_EPS 1e-6F
-
-enum { TILE_HEADS = 128 }; /* rotated by one task */
-
-static void rotate(const shoal_model *m, float *x, int32_t row)
-{
-    const shoal_rope_config *rope = &m->spec->attention.rope;
-    size_t half = (size_t)rope->n_rot / 2;
-    const float *cos = m->step.cos + (size_t)row * half, *sin = m->step.sin + (size_t)row * half;
-    if (rope->kind == SHOAL_ROPE_INTERLEAVED)
-        m->compute.kernels->rope_interleaved(x, cos, sin, rope->n_rot);
-    else
-        m->compute.kernels->rope_half(x, cos, sin, rope->n_rot);
-}
 
 /* step.q [n, n_head, nope_dim + n_rot] and step.kv [n, kv_lora_rank + n_rot], before norm and
  * rotation. */
@@ -46,47 +31,24 @@ static void project(shoal_model *model, const shoal_attention_weights *w, int32_
     shoal_op_matmul_many(c, &q, 1);
 }
 
-/* Rows [n_row] of the step: the latent is normed, the shared key rotated, both stored; the rotated
- * part of each head's query goes to q_absorbed. A task has a few rows. */
-typedef struct row_job {
-    shoal_model *model;
-    const shoal_attention_weights *w;
-    int32_t layer, n_row;
-    int32_t rows; /* of one task */
-} row_job;
-
-static void row_tile(void *arg, int32_t tile, int32_t worker)
-{
-    (void)worker;
-    const row_job *job = arg;
-    shoal_model *m = job->model;
-    const shoal_attention_config *a = &m->spec->attention;
-    const shoal_kernels *k = m->compute.kernels;
-    const shoal_step *step = &m->step;
-    size_t n_head = (size_t)a->n_head, n_rot = (size_t)a->rope.n_rot,
-           d_k = (size_t)a->kv_lora_rank + n_rot;
-    int32_t row1 = job->n_row - tile * job->rows < job->rows ? job->n_row : (tile + 1) * job->rows;
-    for (int32_t row = tile * job->rows; row < row1; row++) {
-        float *kv = step->kv + (size_t)row * d_k;
-        k->rms_norm(kv, kv, job->w->kv_a_norm, a->kv_lora_rank, MLA_NORM_EPS);
-        rotate(m, kv + a->kv_lora_rank, row);
-        shoal_kv_cache_store(&m->cache, k, job->layer, step->row[row].slot, 0,
-                             step->row[row].position, kv, NULL);
-        for (size_t head = 0; head < n_head; head++) {
-            size_t at = (size_t)row * n_head + head;
-            float *to = step->q_absorbed + at * d_k + a->kv_lora_rank;
-            memcpy(to, step->q + at * (size_t)a->head_dim + a->nope_dim, n_rot * sizeof(float));
-            rotate(m, to, row);
-        }
-    }
-}
-
 static void norm_rotate_store(shoal_model *model, const shoal_attention_weights *w, int32_t layer,
                               int32_t n_row)
 {
-    row_job job = {.model = model, .w = w, .layer = layer, .n_row = n_row};
-    job.rows = TILE_HEADS / model->spec->attention.n_head + 1;
-    shoal_pool_run(model->compute.pool, row_tile, &job, (n_row - 1) / job.rows + 1);
+    const shoal_attention_config *a = &model->spec->attention;
+    const shoal_step *step = &model->step;
+    const shoal_place_latent latent = {.cache = &model->cache,
+                                       .layer = layer,
+                                       .n_row = n_row,
+                                       .n_head = a->n_head,
+                                       .place = step->place,
+                                       .kv = step->kv,
+                                       .q = step->q,
+                                       .q_absorbed = step->q_absorbed,
+                                       .nope_dim = a->nope_dim,
+                                       .latent_norm = w->kv_a_norm,
+                                       .norm_eps = MLA_NORM_EPS,
+                                       .rotation = shoal__rotation(model)};
+    shoal_op_place_latent(&model->compute, &latent);
 }
 
 /* q_absorbed [n, n_head, kv_lora_rank + n_rot]: W_UK^T q_nope, in front of the rotated part. */

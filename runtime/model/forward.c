@@ -12,7 +12,7 @@ enum { TILE_ROWS = 8 }; /* of one task below */
 typedef struct row_job {
     shoal_model *model;
     const shoal_forward_input *in;
-    float *x; /* [n_token, ld] embeddings */
+    float *x; /* [n_token, ld] embeddings; host */
     int64_t ld;
 } row_job;
 
@@ -22,13 +22,13 @@ static void rotation(shoal_model *model, int32_t row)
 {
     const shoal_rope_config *rope = &model->spec->attention.rope;
     size_t half = (size_t)rope->n_rot / 2, at = (size_t)row * half;
-    float position = (float)model->step.row[row].position;
+    float position = (float)model->step.place[row].position;
     for (size_t i = 0; i < half; i++) {
         double sin, cos;
         float angle = position * rope->inv_freq[i];
         shoal_sincos(&sin, &cos, (double)angle);
-        model->step.cos[at + i] = (float)cos * rope->cos_sin_factor;
-        model->step.sin[at + i] = (float)sin * rope->cos_sin_factor;
+        model->step.host_cos[at + i] = (float)cos * rope->cos_sin_factor;
+        model->step.host_sin[at + i] = (float)sin * rope->cos_sin_factor;
     }
 }
 
@@ -47,37 +47,63 @@ static void row_tile(void *arg, int32_t tile, int32_t worker)
     }
 }
 
-/* x [n_token, ld] = embedding of each row's token; where the rows stand, and their rotations. */
+/* x [n_token, ld] = embedding of each row's token; where the rows stand, and their rotations. All
+ * are made by the host, from the table in its memory. */
 static void embed(shoal_model *model, const shoal_forward_input *in, float *x, int64_t ld)
 {
+    shoal_step *step = &model->step;
+    const size_t n = (size_t)in->n_token, n_embd = (size_t)model->spec->n_embd;
+    const size_t angle_bytes = n * (size_t)model->spec->attention.rope.n_rot / 2 * sizeof(float);
     for (int32_t c = 0; c < in->n_chunk; c++) {
         const shoal_chunk *chunk = &in->chunk[c];
         for (int32_t r = 0; r < chunk->n_row; r++)
-            model->step.row[chunk->row0 + r] =
-                (shoal_step_row){.slot = chunk->slot, .position = chunk->position0 + r};
+            step->place[chunk->row0 + r] =
+                (shoal_place){.slot = chunk->slot, .position = chunk->position0 + r};
     }
-    row_job job = {.model = model, .in = in, .x = x, .ld = ld};
+    const bool in_place = model->compute.device == NULL;
+    row_job job = {.model = model,
+                   .in = in,
+                   .x = in_place ? x : step->embedded,
+                   .ld = in_place ? ld : (int64_t)n_embd};
     shoal_pool_run(model->compute.pool, row_tile, &job, (in->n_token + TILE_ROWS - 1) / TILE_ROWS);
+    shoal_op_upload(&model->compute, x, (size_t)ld * sizeof(float), job.x,
+                    (size_t)job.ld * sizeof(float), n_embd * sizeof(float), in->n_token);
+    shoal_op_upload(&model->compute, step->cos, angle_bytes, step->host_cos, angle_bytes,
+                    angle_bytes, 1);
+    shoal_op_upload(&model->compute, step->sin, angle_bytes, step->host_sin, angle_bytes,
+                    angle_bytes, 1);
+}
+
+/* What the caller sees of a pass. */
+static void show(shoal_model *model, const shoal_forward_input *in)
+{
+    const shoal_step *step = &model->step;
+    const size_t row_bytes = (size_t)model->spec->n_embd * sizeof(float);
+    const size_t logit_bytes = (size_t)in->n_logit * (size_t)model->spec->n_vocab * sizeof(float);
+    if (model->config.n_mtp > 0)
+        shoal_op_fetch(&model->compute, step->shown_hidden, step->h,
+                       (size_t)in->n_token * row_bytes);
+    shoal_op_fetch(&model->compute, step->shown_logit_hidden, step->logit_hidden,
+                   (size_t)in->n_logit * row_bytes);
+    shoal_op_fetch(&model->compute, step->shown_logits, step->logits, logit_bytes);
 }
 
 /* Logits of the rows that are wanted, from the normed rows in step.h. */
-static void head(shoal_forward_output *out, shoal_model *model, const shoal_forward_input *in,
-                 const float *norm)
+static void head(shoal_model *model, const shoal_forward_input *in, const float *norm)
 {
     const shoal_spec *s = model->spec;
     shoal_step *step = &model->step;
-    size_t n_embd = (size_t)s->n_embd;
-    *out = (shoal_forward_output){
-        .logits = step->logits, .hidden = step->logit_hidden, .all_hidden = step->h};
-    if (in->n_token == 0)
-        return;
     shoal_op_rms_norm(&model->compute, step->h, s->n_embd, step->x, s->n_embd, norm, in->n_token,
                       s->n_embd, s->norm_eps);
     if (in->n_logit == 0)
         return;
-    for (int32_t i = 0; i < in->n_logit; i++)
-        memcpy(step->logit_hidden + (size_t)i * n_embd, step->h + (size_t)in->logit_row[i] * n_embd,
-               n_embd * sizeof(float));
+    memcpy(step->logit_row, in->logit_row, (size_t)in->n_logit * sizeof *step->logit_row);
+    const shoal_gather wanted = {.f32 = step->logit_hidden,
+                                 .from = {.f32 = step->h},
+                                 .row = step->logit_row,
+                                 .n_row = in->n_logit,
+                                 .n_col = s->n_embd};
+    shoal_op_gather(&model->compute, &wanted);
     const shoal_matrix *lm_head = &model->weights.lm_head;
     const shoal_matmul_item logits = shoal__product(
         step->logits, lm_head,
@@ -86,8 +112,8 @@ static void head(shoal_forward_output *out, shoal_model *model, const shoal_forw
     shoal_op_matmul_many(&model->compute, &logits, 1);
     shoal__count_head(model, in->n_logit);
     if (s->logits_divisor != 1.0F)
-        model->compute.kernels->scale(step->logits, 1.0F / s->logits_divisor,
-                                      (int64_t)in->n_logit * s->n_vocab);
+        shoal_op_scale(&model->compute, step->logits, 1.0F / s->logits_divisor,
+                       (int64_t)in->n_logit * s->n_vocab);
 }
 
 size_t shoal__captured_row(const shoal_model *model, int32_t layer)
@@ -101,8 +127,8 @@ static void capture(float *hidden, const shoal_model *model, const shoal_forward
 {
     size_t n_embd = (size_t)model->spec->n_embd;
     if (hidden != NULL && in->n_token > 0)
-        memcpy(hidden + shoal__captured_row(model, layer) * n_embd, model->step.x,
-               (size_t)in->n_token * n_embd * sizeof(float));
+        shoal_op_fetch(&model->compute, hidden + shoal__captured_row(model, layer) * n_embd,
+                       model->step.x, (size_t)in->n_token * n_embd * sizeof(float));
 }
 
 shoal_status shoal__layer_begin(shoal_model *model, const shoal_forward_input *in, int32_t layer)
@@ -177,10 +203,17 @@ static shoal_status end_pass(shoal_forward_output *out, shoal_model *model,
                              const shoal_forward_input *in, const float *norm)
 {
     shoal__lap_at(model, -1, in->n_logit);
-    head(out, model, in, norm);
+    if (in->n_token > 0) {
+        head(model, in, norm);
+        show(model, in);
+    }
+    shoal_status status = shoal_op_sync(&model->compute);
     shoal__lap(model, &model->times.logits_us);
     shoal__lap_end(model);
-    return model->poll_status;
+    *out = (shoal_forward_output){.logits = model->step.shown_logits,
+                                  .hidden = model->step.shown_logit_hidden,
+                                  .all_hidden = model->step.shown_hidden};
+    return status != SHOAL_OK ? status : model->poll_status;
 }
 
 shoal_status shoal_forward(shoal_forward_output *out, shoal_model *model,
@@ -203,11 +236,15 @@ shoal_status shoal_forward_mtp(shoal_forward_output *out, shoal_model *model,
     const int64_t n_embd = s->n_embd;
     begin_pass(model, in);
     if (in->n_token > 0) { /* x = W [ norm(embedding of the next token) ; norm(hidden) ] */
+        const size_t row_bytes = (size_t)n_embd * sizeof(float);
         embed(model, in, step->mtp_pair, 2 * n_embd);
         shoal_op_rms_norm(&model->compute, step->mtp_pair, 2 * n_embd, step->mtp_pair, 2 * n_embd,
                           w->embed_norm, in->n_token, s->n_embd, s->norm_eps);
-        shoal_op_rms_norm(&model->compute, step->mtp_pair + n_embd, 2 * n_embd, hidden, n_embd,
-                          w->hidden_norm, in->n_token, s->n_embd, s->norm_eps);
+        shoal_op_upload(&model->compute, step->mtp_pair + n_embd, 2 * row_bytes, hidden, row_bytes,
+                        row_bytes, in->n_token);
+        shoal_op_rms_norm(&model->compute, step->mtp_pair + n_embd, 2 * n_embd,
+                          step->mtp_pair + n_embd, 2 * n_embd, w->hidden_norm, in->n_token,
+                          s->n_embd, s->norm_eps);
         const shoal_rows pair =
             shoal__rows_for(model, step->mtp_int8, &w->project, step->mtp_pair, in->n_token);
         const shoal_matmul_item project = shoal__product(step->x, &w->project, pair, in->n_token);

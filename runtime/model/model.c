@@ -73,8 +73,20 @@ static shoal_status survey_placement(shoal_model *m)
     return SHOAL_OK;
 }
 
+/* Where a lifetime's host and device memory come from. */
+static shoal_arenas arenas_of(const shoal_model *m, shoal_arena *host, shoal_arena *device)
+{
+    return (shoal_arenas){.host = host, .device = m->compute.device != NULL ? device : host};
+}
+
+static uint64_t used_bytes(shoal_arenas arenas)
+{
+    return arenas.host->used_bytes + (arenas.device != arenas.host ? arenas.device->used_bytes : 0);
+}
+
 static void carve_session(shoal_model *m)
 {
+    const shoal_arenas arenas = arenas_of(m, &m->session_arena, &m->device_session_arena);
     const shoal_spec *s = m->spec;
     int32_t n_slot = m->weights.has_attention ? m->config.n_sequence : 0;
     bool mla = s->attention.kind == SHOAL_ATTENTION_MLA;
@@ -86,8 +98,8 @@ static void carve_session(shoal_model *m)
                                .d_k = shoal_step_d_k(s),
                                .d_v = shoal_step_d_v(s),
                                .latent = mla};
-    shoal_kv_cache_carve(&m->cache, &m->session_arena, &kv);
-    m->memory.kv_bytes = m->session_arena.used_bytes;
+    shoal_kv_cache_carve(&m->cache, arenas.device, &kv);
+    m->memory.kv_bytes = used_bytes(arenas);
     const shoal_exchange_config config = {.n_rank = m->config.placement->n_rank,
                                           .rank = m->rank,
                                           .n_embd = s->n_embd,
@@ -102,15 +114,14 @@ static void carve_session(shoal_model *m)
     for (int32_t i = 0; i < n_part; i++) {
         shoal_exchange_config part = config;
         part.n_token_max = shoal__part_rows_max(m, i);
-        shoal_exchange_carve(&m->exchange[i], &m->session_arena, &part, &m->compute);
+        shoal_exchange_carve(&m->exchange[i], arenas, &part, &m->compute);
     }
     m->part_chunk = n_part > 1
                         ? SHOAL_TAKE(&m->session_arena,
                                      (size_t)config.n_token_max + SHOAL__PART_MAX, shoal_chunk)
                         : NULL;
-    shoal_ffn_carve(&m->ffn, &m->session_arena, &m->weights.shard, m->exchange[0].n_slot_max,
-                    m->config.fast);
-    m->memory.exchange_bytes = m->session_arena.used_bytes - m->memory.kv_bytes;
+    shoal_ffn_carve(&m->ffn, arenas, &m->weights.shard, m->exchange[0].n_slot_max, m->config.fast);
+    m->memory.exchange_bytes = used_bytes(arenas) - m->memory.kv_bytes;
 }
 
 /* Run all carve functions once, on measuring or on opened arenas. */
@@ -118,20 +129,23 @@ static void carve(shoal_model *m)
 {
     shoal_weights_totals totals = {0};
     shoal_weights_source from = source(m, NULL);
-    shoal_weights_carve(&m->weights, &m->model_arena, &totals, &from);
+    shoal_weights_carve(&m->weights, arenas_of(m, &m->model_arena, &m->device_model_arena), &totals,
+                        &from);
     carve_session(m);
     bool own = m->weights.has_attention;
     const shoal_step_limits limits = {.n_token_max = own ? m->config.n_token_max : 0,
                                       .n_logit_max = own ? m->config.n_logit_max : 0,
                                       .n_slot_max = m->exchange[0].n_slot_max,
                                       .n_thread = m->n_thread,
+                                      .n_context = m->config.n_context,
                                       .mtp = m->config.n_mtp > 0,
                                       .fast = m->config.fast};
-    shoal_step_carve(&m->step, &m->step_arena, m->spec, &limits);
+    const shoal_arenas step = arenas_of(m, &m->step_arena, &m->device_step_arena);
+    shoal_step_carve(&m->step, step, m->spec, &limits);
     m->memory.expert_bytes = totals.expert_bytes;
     m->memory.attention_bytes = totals.attention_bytes;
     m->memory.other_weight_bytes = totals.other_bytes;
-    m->memory.step_bytes = m->step_arena.used_bytes;
+    m->memory.step_bytes = used_bytes(step);
     m->memory.mapped_bytes = m->to_load.mapped_bytes;
 }
 

@@ -94,14 +94,6 @@ void shoal_model_trace(shoal_model *model, shoal_timeline *timeline);
 void shoal_model_log_slots(shoal_model *model, int32_t *n_slot, int64_t n_max);
 int64_t shoal_model_n_logged(const shoal_model *model);
 
-/* Consecutive positions of one sequence in this step: rows [row0, row0 + n_row) of the step. */
-typedef struct shoal_chunk {
-    int32_t slot;      /* cache slot on this rank */
-    int32_t position0; /* position of its first row; rows before it are in the cache */
-    int32_t row0;
-    int32_t n_row;
-} shoal_chunk;
-
 /* What passes in the step's rows, kept when asked for, in the caller's memory: routing
  * [n_moe_layer, n_token, top_k], and the residual stream behind each layer's attention and behind
  * the layer, [n_layer, n_token, n_embd] each, or NULL. */

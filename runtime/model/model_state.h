@@ -2,7 +2,7 @@
 #ifndef SHOAL_MODEL_MODEL_STATE_H
 #define SHOAL_MODEL_MODEL_STATE_H
 
-#include "runtime/model/kv_cache.h"
+#include "runtime/kernels/device.h"
 #include "runtime/model/model.h"
 #include "runtime/model/step.h"
 #include "runtime/model/weights.h"
@@ -39,7 +39,10 @@ struct shoal_model {
     const shoal_model_announced *announced; /* measure.c; NULL: the checkpoint has weights */
     shoal_compute compute;
 
-    shoal_arena model_arena, session_arena, step_arena; /* the three lifetimes */
+    /* The three lifetimes; the device's are used where the rank has one. */
+    shoal_arena model_arena, session_arena, step_arena;
+    shoal_arena device_model_arena, device_session_arena, device_step_arena;
+    shoal_allocator device_memory, pinned_memory; /* whose arenas are the device's, the host's */
     shoal_weights weights;
     shoal_expert_format *expert_format; /* [n_moe_layer] */
     bool *is_target;      /* [n_moe_layer, n_rank] ranks that own experts of the layer */
@@ -169,6 +172,9 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
 /* step.h for the projections, with its integers if one of the matrices takes them. */
 shoal_rows shoal__normed_rows(shoal_model *model, const shoal_matrix *const *w, int32_t n_matrix,
                               int32_t n_row);
+
+/* cos and sin of the step's rows. */
+shoal_rotation shoal__rotation(const shoal_model *model);
 
 /* The core, for both kinds: attended [n_token, n_head, d_v] from queries [n_token, n_head, d_k]
  * over the cache. */

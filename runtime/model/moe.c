@@ -58,38 +58,11 @@ void shoal__mlp(float *out, shoal_model *model, const shoal_mlp_weights *weights
     shoal_op_matmul_many(&model->compute, &down, 1);
 }
 
-/* step.x += multiplier * (step.acc + shared), a part of it. shared may be NULL. */
-typedef struct residual_job {
-    shoal_model *model;
-    const float *shared;
-    int64_t n;
-} residual_job;
-
-enum { RESIDUAL_TILE = 1 << 14 };
-
-static void residual_tile(void *arg, int32_t tile, int32_t worker)
-{
-    (void)worker;
-    const residual_job *job = arg;
-    const shoal_kernels *k = job->model->compute.kernels;
-    const shoal_step *step = &job->model->step;
-    float multiplier = job->model->spec->residual_multiplier;
-    int64_t at = (int64_t)tile * RESIDUAL_TILE;
-    int64_t n = job->n - at < RESIDUAL_TILE ? job->n - at : RESIDUAL_TILE;
-    if (job->shared != NULL)
-        k->add(step->acc + at, job->shared + at, n);
-    if (multiplier != 1.0F)
-        k->axpy(step->x + at, multiplier, step->acc + at, n);
-    else
-        k->add(step->x + at, step->acc + at, n);
-}
-
 static void add_residual(shoal_model *model, const float *shared, int32_t n_token)
 {
-    residual_job job = {
-        .model = model, .shared = shared, .n = (int64_t)n_token * model->spec->n_embd};
-    shoal_pool_run(model->compute.pool, residual_tile, &job,
-                   (int32_t)((job.n + RESIDUAL_TILE - 1) / RESIDUAL_TILE));
+    const shoal_spec *s = model->spec;
+    shoal_op_add_residual(&model->compute, model->step.x, model->step.acc, shared,
+                          s->residual_multiplier, (int64_t)n_token * s->n_embd);
 }
 
 void shoal__add_residual(shoal_model *model, int32_t n_token)
@@ -116,31 +89,9 @@ void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token)
     shoal__add_residual(model, n_token);
 }
 
-/* The choice for a part of the tokens. */
-typedef struct route_job {
-    shoal_model *model;
-    const float *select_bias;
-    int32_t n_token;
-} route_job;
-
-enum { ROUTE_TILE = 8 };
-
-static void route_tile(void *arg, int32_t tile, int32_t worker)
-{
-    (void)worker;
-    const route_job *job = arg;
-    const shoal_router_config *router = &job->model->spec->router;
-    const shoal_step *step = &job->model->step;
-    int64_t at = (int64_t)tile * ROUTE_TILE;
-    int32_t n = (int32_t)(job->n_token - at < ROUTE_TILE ? job->n_token - at : ROUTE_TILE);
-    shoal_route(step->topk_expert + at * router->top_k, step->topk_weight + at * router->top_k,
-                router, job->model->compute.kernels, step->router_logits + at * router->n_expert,
-                job->select_bias, n);
-}
-
-/* Router logits of the normed rows, and the choice. */
-static void route(shoal_model *model, const shoal_forward_input *in, int32_t layer,
-                  int32_t moe_layer)
+/* Router logits of the normed rows, and the choice, which the host needs. */
+static shoal_status route(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                          int32_t moe_layer)
 {
     const shoal_spec *s = model->spec;
     const shoal_layer_weights *w = &model->weights.layer[layer];
@@ -150,26 +101,21 @@ static void route(shoal_model *model, const shoal_forward_input *in, int32_t lay
         shoal__product(step->router_logits, &w->router, (shoal_rows){.f32 = step->h}, n);
     logits.bias = w->router_bias;
     shoal_op_matmul_many(&model->compute, &logits, 1);
-    route_job job = {.model = model, .select_bias = w->router_select_bias, .n_token = n};
-    shoal_pool_run(model->compute.pool, route_tile, &job, (n + ROUTE_TILE - 1) / ROUTE_TILE);
+    const shoal_route_step choice = {.expert = step->topk_expert,
+                                     .weight = step->topk_weight,
+                                     .config = &s->router,
+                                     .logits = step->router_logits,
+                                     .select_bias = w->router_select_bias,
+                                     .n_token = n};
+    shoal_op_route(&model->compute, &choice);
+    SHOAL_TRY(shoal_op_sync(&model->compute));
     if (in->capture != NULL) {
         size_t top_k = (size_t)s->router.top_k, n_choice = (size_t)n * top_k;
         size_t at = shoal__captured_row(model, moe_layer) * top_k;
         memcpy(in->capture->expert + at, step->topk_expert, n_choice * sizeof(int32_t));
         memcpy(in->capture->weight + at, step->topk_weight, n_choice * sizeof(float));
     }
-}
-
-/* Rows of step.shared times sigmoid(g . h). */
-static void gate_tile(void *arg, int32_t t, int32_t worker)
-{
-    (void)worker;
-    const route_job *job = arg;
-    const shoal_kernels *k = job->model->compute.kernels;
-    int32_t n_embd = job->model->spec->n_embd;
-    float *gate = &job->model->step.gate[t]; /* free by now */
-    k->sigmoid(gate, 1);
-    k->scale(job->model->step.shared + (int64_t)t * n_embd, *gate, n_embd);
+    return SHOAL_OK;
 }
 
 /* step.shared = the shared experts of the normed rows, gated where the family gates them. */
@@ -183,8 +129,7 @@ static void shared_experts(shoal_model *model, int32_t layer, shoal_rows h, int3
     const shoal_matmul_item gate =
         shoal__product(step->gate, &w->shared_gate, (shoal_rows){.f32 = h.f32}, n);
     shoal_op_matmul_many(&model->compute, &gate, 1);
-    route_job job = {.model = model, .n_token = n};
-    shoal_pool_run(model->compute.pool, gate_tile, &job, n);
+    shoal_op_gate_rows(&model->compute, step->shared, step->gate, n, model->spec->n_embd);
 }
 
 shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_forward_input *in,
@@ -200,7 +145,7 @@ shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_
         bool shared_int8 =
             shared && shoal__takes_int8(model, &model->weights.layer[layer].shared.gate);
         h = norm(model, layer, shared_int8 || model->wire.dispatch == SHOAL_WIRE_INT8, n);
-        route(model, in, layer, moe_layer);
+        SHOAL_TRY(route(model, in, layer, moe_layer));
     }
     shoal__lap(model, &times->router_us);
     shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,

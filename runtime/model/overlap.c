@@ -76,7 +76,7 @@ static void show(const shoal__parts *parts, const shoal__part *part)
     shoal__lap_part(parts->model, (int32_t)(part - parts->part) + 1);
     if (part->in.n_token == 0)
         return;
-    step->row += row0;
+    step->place += row0;
     step->x += row0 * n_embd;
     step->h += row0 * n_embd;
     step->acc += row0 * n_embd;

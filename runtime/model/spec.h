@@ -5,9 +5,9 @@
 #ifndef SHOAL_MODEL_SPEC_H
 #define SHOAL_MODEL_SPEC_H
 
-#include "experts/router.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/kernels/ops.h"
+#include "runtime/kernels/route.h"
 
 #define SHOAL_MAX_LAYER 1024
 #define SHOAL_MAX_EOS   16

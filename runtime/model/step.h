@@ -1,23 +1,21 @@
-/* The wave of activations: the buffers of one step, carved once and rewritten each forward. n is
- * the rows of this step. Layering: inside model. */
+/* The wave of activations: the buffers of one step, carved once and rewritten each forward. Host
+ * and device memory: kernels/device.h. Layering: inside model. */
 #ifndef SHOAL_MODEL_STEP_H
 #define SHOAL_MODEL_STEP_H
 
 #include "experts/ffn.h"
 #include "runtime/model/spec.h"
 
-/* Where a row stands. */
-typedef struct shoal_step_row {
-    int32_t slot;
-    int32_t position;
-} shoal_step_row;
-
 typedef struct shoal_step {
-    shoal_step_row *row;      /* [n_token_max] */
-    float *x;                 /* [n_token_max, n_embd] residual stream */
-    float *h;                 /* [n_token_max, n_embd] normed */
-    float *acc;               /* [n_token_max, n_embd] what a block adds */
-    shoal_int8_group *h_int8; /* [n_token_max, groups of n_embd] h as integers; --math fast */
+    shoal_place *place; /* [n_token_max] where each row stands; host */
+    /* host, [n_token_max, n_embd] (MTP: [n_token_max, 2 * n_embd]): embeddings on their way to x
+     * (mtp_pair), which on a CPU rank are made where they go */
+    float *embedded;
+    float *host_cos, *host_sin; /* host: the same of cos and sin */
+    float *x;                   /* [n_token_max, n_embd] residual stream */
+    float *h;                   /* [n_token_max, n_embd] normed */
+    float *acc;                 /* [n_token_max, n_embd] what a block adds */
+    shoal_int8_group *h_int8;   /* [n_token_max, groups of n_embd] h as integers; --math fast */
     /* Attention */
     float *cos;        /* [n_token_max, n_rot / 2] of each row's position */
     float *sin;        /* [n_token_max, n_rot / 2] */
@@ -29,16 +27,7 @@ typedef struct shoal_step {
     float *values;     /* [n_token_max, n_head * v_dim] MLA, after W_UV */
     shoal_matmul_item *head_item;     /* [n_head] MLA */
     shoal_int8_group *attention_int8; /* q_latent, then what o takes, as integers; --math fast */
-    int32_t *chunk_unit0;             /* [n_token_max + 1] first unit of each chunk (attention.c) */
-    shoal_attend_state *attend_state; /* [n_token_max, n_head] of the segments joined so far */
-    /* Parts that wait to be joined, where segments run at the same time: [pair, segment] */
-    float *partial;                    /* [n_partial, d_v] */
-    shoal_attend_state *partial_state; /* [n_partial] */
-    int32_t n_partial;
-    /* Scratch of one attention task, per worker */
-    float *query_tile; /* [n_thread, SHOAL_QUERY_TILE, d_k] */
-    float *out_tile;   /* [n_thread, SHOAL_QUERY_TILE, d_v] */
-    float *value_tile; /* [n_thread, SHOAL_ATTEND_BLOCK, d_v] MLA */
+    shoal_attend_room attend;
     /* MLPs of this rank: dense layers and shared experts */
     float *gate;                   /* [n_token_max, max(n_ff_dense, n_ff_shared)] */
     float *up;                     /* the same */
@@ -46,8 +35,8 @@ typedef struct shoal_step {
     float *shared;                 /* [n_token_max, n_embd] */
     /* Router */
     float *router_logits; /* [n_token_max, n_expert] */
-    int32_t *topk_expert; /* [n_token_max, top_k] */
-    float *topk_weight;   /* [n_token_max, top_k] */
+    int32_t *topk_expert; /* [n_token_max, top_k] host */
+    float *topk_weight;   /* [n_token_max, top_k] host */
     /* Experts: results of all rows that came to this rank, [n_slot_max, n_embd] */
     float *done;
     float *mtp_pair;            /* [n_token_max, 2 * n_embd] MTP: embedding, hidden */
@@ -56,24 +45,21 @@ typedef struct shoal_step {
     float *logit_hidden;          /* [n_logit_max, n_embd] */
     shoal_int8_group *logit_int8; /* the same as integers; --math fast */
     float *logits;                /* [n_logit_max, n_vocab] */
+    int32_t *logit_row;           /* [n_logit_max] host */
+    /* host: what the caller sees of x normed, logit_hidden and logits; the same as these on a CPU
+     * rank */
+    float *shown_hidden, *shown_logit_hidden, *shown_logits;
 } shoal_step;
-
-#define SHOAL_QUERY_TILE 64 /* (row, head) pairs of one attention task */
-
-/* Positions that one attention task covers from a fresh state, a multiple of SHOAL_ATTEND_BLOCK.
- * Part of what the bits are (rule 1). */
-#define SHOAL_ATTEND_SEGMENT 256
-#define SHOAL_ATTEND_WAVE    16 /* segments of one row that may run at the same time */
 
 /* On a rank without sequences n_token_max and n_logit_max are 0. */
 typedef struct shoal_step_limits {
-    int32_t n_token_max, n_logit_max, n_slot_max, n_thread;
+    int32_t n_token_max, n_logit_max, n_slot_max, n_thread, n_context;
     bool mtp;
     bool fast; /* rows as integers, too */
 } shoal_step_limits;
 
-/* Measure or carve. */
-void shoal_step_carve(shoal_step *step, shoal_arena *arena, const shoal_spec *spec,
+/* Measure or carve. What is not marked as host memory is the device's. */
+void shoal_step_carve(shoal_step *step, shoal_arenas arenas, const shoal_spec *spec,
                       const shoal_step_limits *limits);
 
 /* Widths of a head's query and value in the attention core. */

@@ -156,15 +156,18 @@ shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *t
     return status;
 }
 
-void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weights_totals *totals,
+void shoal_weights_carve(shoal_weights *weights, shoal_arenas arenas, shoal_weights_totals *totals,
                          const shoal_weights_source *source)
 {
     const shoal_spec *s = source->spec;
     totals->expert_bytes = totals->attention_bytes = totals->other_bytes = 0;
-    shoal_walker w = {
-        .pass = SHOAL_PASS_CARVE, .source = source, .spec = s, .arena = arena, .totals = totals};
+    shoal_walker w = {.pass = SHOAL_PASS_CARVE,
+                      .source = source,
+                      .spec = s,
+                      .arena = arenas.device,
+                      .totals = totals};
     (void)walk(&w, weights); /* carving cannot fail */
-    size_t before = arena->used_bytes;
+    size_t before = arenas.device->used_bytes;
     const shoal_shard_plan plan = {.placement = source->placement,
                                    .rank = source->rank,
                                    .shape = {.n_embd = s->n_embd,
@@ -173,8 +176,8 @@ void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weigh
                                              .activation = s->activation},
                                    .format = source->expert_format,
                                    .kept = weights->kept_expert};
-    shoal_shard_carve(&weights->shard, arena, &plan);
-    totals->expert_bytes = arena->used_bytes - before;
+    shoal_shard_carve(&weights->shard, arenas, &plan);
+    totals->expert_bytes = arenas.device->used_bytes - before;
 }
 
 shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *done,

@@ -112,7 +112,7 @@ shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *t
                                  const shoal_weights_source *source);
 
 /* Measure or carve the memory of this rank's weights. totals gets the packed bytes. */
-void shoal_weights_carve(shoal_weights *weights, shoal_arena *arena, shoal_weights_totals *totals,
+void shoal_weights_carve(shoal_weights *weights, shoal_arenas arenas, shoal_weights_totals *totals,
                          const shoal_weights_source *source);
 
 /* Read this rank's weights into the carved memory, or bring what the cache keeps of them into

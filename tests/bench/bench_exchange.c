@@ -46,7 +46,8 @@ static void carve(bench *b, shoal_combine_kind kind)
                                           .may_source = may_source,
                                           .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                           .wire = shoal_wire_format(true, true, kind)};
-    shoal_exchange_carve(&b->x, &b->arena, &config, &(shoal_compute){.kernels = b->kernels});
+    shoal_exchange_carve(&b->x, shoal_arenas_same(&b->arena), &config,
+                         &(shoal_compute){.kernels = b->kernels});
     b->h = SHOAL_TAKE(&b->arena, N_EMBD, float);
     b->acc = SHOAL_TAKE(&b->arena, N_EMBD, float);
     b->done = SHOAL_TAKE(&b->arena, (size_t)b->x.n_slot_max * N_EMBD, float);

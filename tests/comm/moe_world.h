@@ -163,7 +163,7 @@ static void moe_carve(moe_rank *m, const moe_world *w)
                                     .may_source = may_source,
                                     .slot_bytes = w->slot_bytes,
                                     .wire = w->wire};
-    shoal_exchange_carve(&m->x, &m->arena, &config,
+    shoal_exchange_carve(&m->x, shoal_arenas_same(&m->arena), &config,
                          &(shoal_compute){.kernels = w->kernels, .pool = m->pool});
     m->done = SHOAL_TAKE(&m->arena, (size_t)m->x.n_slot_max * MOE_EMBD, float);
 }

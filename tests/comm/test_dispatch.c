@@ -100,9 +100,11 @@ static shoal_status receive(shoal_comm *comm, const message *m)
                                     .may_source = (bool[]){false, true},
                                     .slot_bytes = m->slot_bytes};
     shoal_arena_measure(&arena, "session");
-    shoal_exchange_carve(&x, &arena, &config, &(shoal_compute){.kernels = kernels});
+    shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config,
+                         &(shoal_compute){.kernels = kernels});
     ck_assert_int_eq(shoal_arena_open(&arena, log), SHOAL_OK);
-    shoal_exchange_carve(&x, &arena, &config, &(shoal_compute){.kernels = kernels});
+    shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config,
+                         &(shoal_compute){.kernels = kernels});
     shoal_plan_build(&x, NULL, NULL, 0, NULL, NULL, (bool[]){false, true}, (bool[]){true, false});
     shoal_status status = shoal_dispatch_begin(&x, comm, (shoal_rows){0}, STEP, LAYER);
     if (status == SHOAL_OK)

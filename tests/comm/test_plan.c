@@ -49,9 +49,11 @@ static void open_fixture(fixture *f, int32_t n_rank, int32_t rank, int32_t top_k
                                     .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
                                     .wire = {SHOAL_WIRE_F32, SHOAL_WIRE_F32, kind}};
     shoal_arena_measure(&f->arena, "session");
-    shoal_exchange_carve(&f->x, &f->arena, &config, &(shoal_compute){.kernels = kernels});
+    shoal_exchange_carve(&f->x, shoal_arenas_same(&f->arena), &config,
+                         &(shoal_compute){.kernels = kernels});
     ck_assert_int_eq(shoal_arena_open(&f->arena, &f->log), SHOAL_OK);
-    shoal_exchange_carve(&f->x, &f->arena, &config, &(shoal_compute){.kernels = kernels});
+    shoal_exchange_carve(&f->x, shoal_arenas_same(&f->arena), &config,
+                         &(shoal_compute){.kernels = kernels});
 }
 
 static void close_fixture(fixture *f)
@@ -171,7 +173,8 @@ START_TEST(test_limits)
                                         .may_source = may_source,
                                         .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES};
         shoal_arena_measure(&f.arena, "session");
-        shoal_exchange_carve(&f.x, &f.arena, &config, &(shoal_compute){.kernels = kernels});
+        shoal_exchange_carve(&f.x, shoal_arenas_same(&f.arena), &config,
+                             &(shoal_compute){.kernels = kernels});
         ck_assert_int_eq(f.x.n_row_max, want_row[rank]);
         ck_assert_int_eq(f.x.n_slot_max, want_slot[rank]);
     }

@@ -85,8 +85,8 @@ static void carve(fixture *f)
         {SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16, SHOAL_FORMAT_BF16},
         {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_MXFP4}};
     const shoal_shard_plan plan = {.placement = &f->placement, .shape = f->shape, .format = format};
-    shoal_shard_carve(&f->shard, &f->arena, &plan);
-    shoal_ffn_carve(&f->ffn, &f->arena, &f->shard, N_SLOT, f->fast);
+    shoal_shard_carve(&f->shard, shoal_arenas_same(&f->arena), &plan);
+    shoal_ffn_carve(&f->ffn, shoal_arenas_same(&f->arena), &f->shard, N_SLOT, f->fast);
 }
 
 /* As gpt-oss: biases, the clamped activation with a limit that is reached. */

@@ -77,9 +77,9 @@ START_TEST(test_shards_of_all_ranks)
         shoal_arena arena;
         shoal_shard measured, shard;
         shoal_arena_measure(&arena, "model");
-        shoal_shard_carve(&measured, &arena, &plan);
+        shoal_shard_carve(&measured, shoal_arenas_same(&arena), &plan);
         ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
-        shoal_shard_carve(&shard, &arena, &plan);
+        shoal_shard_carve(&shard, shoal_arenas_same(&arena), &plan);
         ck_assert_int_eq(measured.n_local_max, shard.n_local_max);
         ck_assert((shard.n_local_max == 0) == (rank == 1)); /* weight 0: no expert */
         for (int32_t l = 0; l < N_LAYER; l++)
@@ -107,7 +107,7 @@ START_TEST(test_kept_experts)
     shoal_arena arena;
     shoal_shard shard;
     shoal_arena_measure(&arena, "model");
-    shoal_shard_carve(&shard, &arena, &plan);
+    shoal_shard_carve(&shard, shoal_arenas_same(&arena), &plan);
     const size_t all_bytes = arena.used_bytes;
     static float elsewhere[16];
     shoal_expert *one = &kept[N_EXPERT + 2];
@@ -115,11 +115,11 @@ START_TEST(test_kept_experts)
         .format = format_[1].gate, .n_row = N_FF, .n_col = N_EMBD, .data = elsewhere};
     one->up_bias = elsewhere;
     shoal_arena_measure(&arena, "model");
-    shoal_shard_carve(&shard, &arena, &plan);
+    shoal_shard_carve(&shard, shoal_arenas_same(&arena), &plan);
     ck_assert_uint_lt(arena.used_bytes,
                       all_bytes - shoal_matrix_data_bytes(format_[1].gate, N_FF, N_EMBD));
     ck_assert_int_eq(shoal_arena_open(&arena, &log), SHOAL_OK);
-    shoal_shard_carve(&shard, &arena, &plan);
+    shoal_shard_carve(&shard, shoal_arenas_same(&arena), &plan);
     const shoal_expert *x = &shard.layer[1].expert[2];
     ck_assert_ptr_eq(x->gate.data, elsewhere);
     ck_assert_ptr_eq(x->up_bias, elsewhere);

@@ -15,7 +15,7 @@ static void open_fixture(fixture *f)
     shoal_log_init(&f->log, NULL, 0, "test");
     ck_assert_int_eq(shoal_kernels_select(&f->kernels, "auto", &f->log), SHOAL_OK);
     for (int32_t i = 0; i < N_POOL; i++) {
-        f->compute[i].kernels = f->kernels;
+        f->compute[i] = (shoal_compute){.kernels = f->kernels};
         ck_assert_int_eq(shoal_pool_open(&f->compute[i].pool, n_thread[i], &f->log), SHOAL_OK);
     }
 }

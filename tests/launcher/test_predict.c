@@ -317,9 +317,9 @@ START_TEST(bytes_are_those_of_the_exchange)
         shoal_arena arena;
         const shoal_compute compute = {0};
         shoal_arena_measure(&arena, "test");
-        shoal_exchange_carve(&x, &arena, &config, &compute);
+        shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config, &compute);
         ck_assert_int_eq(shoal_arena_open(&arena, &log_), SHOAL_OK);
-        shoal_exchange_carve(&x, &arena, &config, &compute);
+        shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config, &compute);
         shoal_plan_build(&x, expert, weight, N_TOKEN, owner, local, all, all);
 
         shoal_routing_step step;

@@ -94,7 +94,7 @@ static void open_fixture(fixture *f, const attention_case *k, int32_t n_thread)
             ck_assert_int_eq(shoal_arena_open(&f->step, &f->log), SHOAL_OK);
         }
         shoal_kv_cache_carve(&m->cache, &f->session, &kv);
-        shoal_step_carve(&m->step, &f->step, &f->spec, &limits);
+        shoal_step_carve(&m->step, shoal_arenas_same(&f->step), &f->spec, &limits);
     }
 }
 
@@ -134,7 +134,7 @@ static void attend(fixture *f, const shoal_chunk *chunk, int32_t n_chunk, float 
         store(f, chunk[i].slot, chunk[i].position0, chunk[i].position0 + chunk[i].n_row);
         for (int32_t r = 0; r < chunk[i].n_row; r++, n_row++) {
             int32_t position = chunk[i].position0 + r;
-            step->row[n_row] = (shoal_step_row){.slot = chunk[i].slot, .position = position};
+            step->place[n_row] = (shoal_place){.slot = chunk[i].slot, .position = position};
             for (int32_t head = 0; head < n_head; head++) {
                 for (int32_t c = 0; c < f->d_k; c++)
                     query[(n_row * n_head + head) * f->d_k + c] = query_at(head, position, c);
@@ -145,7 +145,7 @@ static void attend(fixture *f, const shoal_chunk *chunk, int32_t n_chunk, float 
     shoal__attend(&f->model, &in, 0, query);
     size_t row_bytes = (size_t)(n_head * f->d_v) * sizeof(float);
     for (int32_t row = 0; row < n_row; row++)
-        memcpy(out + (size_t)step->row[row].position * row_bytes / sizeof(float),
+        memcpy(out + (size_t)step->place[row].position * row_bytes / sizeof(float),
                step->attended + (size_t)row * row_bytes / sizeof(float), row_bytes);
 }
 

@@ -12,8 +12,8 @@ SUFFIXES = (".c", ".h", ".cu", ".cuh", "CMakeLists.txt")
 
 # file, line that is appended, what the check must say (None: it must accept it)
 PLANTS = [
-    ("comm/planted.c", '#include "experts/router.h"', "comm may not include experts"),
-    ("comm/mpi/planted.c", '#include "experts/router.h"', "comm may not include experts"),
+    ("comm/planted.c", '#include "experts/shard.h"', "comm may not include experts"),
+    ("comm/mpi/planted.c", '#include "experts/shard.h"', "comm may not include experts"),
     ("experts/planted.c", '#include "comm/plan.h"', "experts may not include comm"),
     ("runtime/base/planted.h", '#include "runtime/kernels/kernels.h"', "may not include"),
     ("runtime/base/log.c", '#include "runtime/proto/placement.h"', "may not include"),

@@ -142,8 +142,8 @@ size_t shoal_cuda_attend_part(int32_t n_row, int32_t n_query_head, int32_t n_pos
 cudaError_t shoal_cuda_attend(float *out, const shoal_cuda_cache *cache,
                               const shoal_cuda_attention *attend, cudaStream_t stream);
 
-/* The router's choice (route.cu): experts/router.h's rules, the CPU's choice where scores are not
- * closer than the kernels' tolerance. */
+/* The router's choice (route.cu): runtime/kernels/route.h's rules, the CPU's choice where scores
+ * are not closer than the kernels' tolerance. */
 struct shoal_cuda_router {
     int32_t n_expert, top_k, n_group, topk_group;
     int32_t score;   /* 0 sigmoid, 1 softmax, 2 softmax of the chosen */

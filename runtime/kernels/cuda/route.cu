@@ -1,5 +1,5 @@
-/* The router's choice (experts/router.h). A warp a row, 4 rows a block; lane l has experts l, l +
- * 32,
+/* The router's choice (runtime/kernels/route.h). A warp a row, 4 rows a block; lane l has experts
+ * l, l + 32,
  * ... in registers' place in shared memory. The largest is found by comparing (score, index) pairs
  * over the lanes, so ties go to the lower index. Bound by launching it. */
 #include "runtime/kernels/cuda/kernels.cuh"

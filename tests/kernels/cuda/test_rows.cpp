@@ -4,7 +4,7 @@
 #include "tests/kernels/cuda/tolerance.h"
 
 extern "C" {
-#include "experts/router.h"
+#include "runtime/kernels/route.h"
 #include "tests/kernels/cuda/cpu_side.h"
 }
 

@@ -1,5 +1,5 @@
 /* The router against a slow oracle in double precision that sorts everything. */
-#include "experts/router.h"
+#include "runtime/kernels/route.h"
 #include "tests/support/check_main.h"
 
 #include <math.h>

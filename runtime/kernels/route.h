@@ -1,9 +1,10 @@
 /* The router's choice: from logits to the k experts of each token and their weights. One function
  * for every family; the family's rules are data (shoal_router_config). Deterministic: ties go to
- * the lower expert index. Formulas: docs/ARCHITECTURE.md, "Router". Layering: experts know kernels,
- * proto and base; not comm, not model. */
-#ifndef SHOAL_EXPERTS_ROUTER_H
-#define SHOAL_EXPERTS_ROUTER_H
+ * the lower expert index. Formulas: docs/ARCHITECTURE.md, "Router". Layering: kernels know base
+ * only.
+ */
+#ifndef SHOAL_KERNELS_ROUTE_H
+#define SHOAL_KERNELS_ROUTE_H
 
 #include "runtime/kernels/kernels.h"
 

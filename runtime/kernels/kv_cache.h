@@ -6,7 +6,7 @@
  *     values  [SHOAL_ATTEND_BLOCK][d_v]            GQA; with MLA values are the first elements of
  *                                                  the keys and are not kept twice
  *
- * A position is overwritten by storing it again (drafts). Layering: inside model. */
+ * A position is overwritten by storing it again (drafts). Layering: kernels. */
 #ifndef SHOAL_MODEL_KV_CACHE_H
 #define SHOAL_MODEL_KV_CACHE_H
 

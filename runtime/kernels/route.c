@@ -1,7 +1,7 @@
 /* The formulas are those of reference implementations (docs/ARCHITECTURE.md, "Router"). A token is
  * done at a time; the order of every sum is written out, as the weights must be the same bits on
  * every rank (rule 1). */
-#include "experts/router.h"
+#include "runtime/kernels/route.h"
 
 #include <assert.h>
 #include <math.h>

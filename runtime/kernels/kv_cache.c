@@ -1,4 +1,4 @@
-#include "runtime/model/kv_cache.h"
+#include "runtime/kernels/kv_cache.h"
 
 #include <string.h>
 
