@@ -13,6 +13,8 @@
 
 #include "runtime/kernels/cuda/launch.cuh"
 
+#include <stdint.h>
+
 static __device__ __forceinline__ float shoal_cuda_from_bf16(uint16_t bits)
 {
     return __uint_as_float((uint32_t)bits << 16);

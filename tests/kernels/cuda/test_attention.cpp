@@ -8,7 +8,7 @@ extern "C" {
 }
 
 #include "runtime/kernels/cuda/kernels.cuh"
-#include "tests/support/cuda_emu/emu.h"
+#include "tests/kernels/cuda/world.h"
 
 namespace
 {
@@ -108,7 +108,7 @@ void assert_attention(const shape &s)
     float *out = device_new<float>(n_out);
     ck_assert_int_eq(shoal_cuda_attend(out, &cache, &a, nullptr), cudaSuccess);
     ck_assert_int_eq(cudaDeviceSynchronize(), cudaSuccess);
-    ck_assert_str_eq(emu_problems(), "");
+    ck_assert_str_eq(world_problems(), "");
     const std::vector<float> got = from_device(out, n_out);
     for (int32_t r = 0; r < n_row; r++) {
         const size_t n = (size_t)(s.n_query_head * s.d_v);
@@ -120,18 +120,11 @@ void assert_attention(const shape &s)
     }
 }
 
-void reset(uint64_t seed)
-{
-    emu_config config = emu_default_config();
-    config.seed = seed;
-    emu_reset(config);
-}
-
 } // namespace
 
 START_TEST(grouped_queries)
 {
-    reset(1);
+    world_reset(1);
     assert_attention({SHOAL_KV_F32, 2, 6, 64, 64, 70, false, 0, false});
     assert_attention({SHOAL_KV_BF16, 2, 6, 64, 64, 600, false, 0, false});
     assert_attention({SHOAL_KV_BF16, 1, 11, 32, 48, 130, false, 0, false});
@@ -140,7 +133,7 @@ END_TEST
 
 START_TEST(windows_and_sinks)
 {
-    reset(2);
+    world_reset(2);
     assert_attention({SHOAL_KV_BF16, 2, 4, 64, 64, 600, false, 128, false});
     assert_attention({SHOAL_KV_F32, 2, 4, 64, 64, 90, false, 17, true});
     assert_attention({SHOAL_KV_BF16, 2, 4, 64, 64, 300, false, 0, true});
@@ -149,7 +142,7 @@ END_TEST
 
 START_TEST(latent)
 {
-    reset(3);
+    world_reset(3);
     assert_attention({SHOAL_KV_F32, 1, 5, 80, 64, 100, true, 0, false});
     assert_attention({SHOAL_KV_BF16, 1, 18, 288, 256, 270, true, 0, false});
 }
@@ -158,7 +151,7 @@ END_TEST
 START_TEST(the_order_of_threads_does_not_matter)
 {
     for (uint64_t seed = 10; seed < 14; seed++) {
-        reset(seed);
+        world_reset(seed);
         assert_attention({SHOAL_KV_F32, 1, 3, 16, 16, 80, false, 0, false});
     }
 }

@@ -15,12 +15,13 @@ import tempfile
 
 ROOT = os.environ.get("SHOAL_SOURCE_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
 DEVICES = ("86", "89", "90", "120")  # RTX 30, RTX 40, H100, RTX 50
+YARDSTICKS = os.path.join(ROOT, "tests", "bench", "cuda", "yardsticks.cpp")  # what kernels are measured against
 MOST_REGISTERS = 168  # 3 blocks of 128 threads on a multiprocessor of 65,536 registers
 
 
 def compile_file(path, folder):
     """What ptxas says of a file: [(device, kernel, registers, spilled bytes)]."""
-    command = ["nvcc", "-std=c++17", "-I", ROOT, "-c", path, "-o", os.path.join(folder, os.path.basename(path) + ".o"),
+    command = ["nvcc", "-std=c++17", "-I", ROOT, "-x", "cu", "-c", path, "-o", os.path.join(folder, os.path.basename(path) + ".o"),
                "--fmad=false", "-Xptxas", "-v", "-Werror", "all-warnings", "--threads", "2",
                # one front end for all: what the oldest of them has is all that is used
                "-gencode", f"arch=compute_{DEVICES[0]},code=[{','.join('sm_' + device for device in DEVICES)}]"]
@@ -54,7 +55,7 @@ def main():
         sys.exit(77)
     rows, wrong = {}, []
     with tempfile.TemporaryDirectory(prefix="shoal-nvcc-") as folder:
-        for path in sorted(glob.glob(os.path.join(ROOT, "runtime", "kernels", "cuda", "*.cu"))):
+        for path in sorted(glob.glob(os.path.join(ROOT, "runtime", "kernels", "cuda", "*.cu"))) + [YARDSTICKS]:
             for device, kernel, registers, spilled in compile_file(path, folder):
                 rows.setdefault((os.path.basename(path), readable(kernel)), {})[device] = registers
                 if spilled > 0 or registers > MOST_REGISTERS:

@@ -8,7 +8,7 @@ extern "C" {
 }
 
 #include "runtime/kernels/cuda/kernels.cuh"
-#include "tests/support/cuda_emu/emu.h"
+#include "tests/kernels/cuda/world.h"
 
 namespace
 {
@@ -84,21 +84,14 @@ void assert_products(const std::vector<product> &products)
             (int)p.item.n_token, p.item.x_int8 != nullptr ? " of integers" : "", distance,
             p.tolerance);
     }
-    ck_assert_str_eq(emu_problems(), "");
-}
-
-void reset(uint64_t seed)
-{
-    emu_config config = emu_default_config();
-    config.seed = seed;
-    emu_reset(config);
+    ck_assert_str_eq(world_problems(), "");
 }
 
 } // namespace
 
 START_TEST(few_tokens)
 {
-    reset(1);
+    world_reset(1);
     for (int format = 0; format < SHOAL_N_FORMAT; format++) {
         std::vector<product> products;
         for (int32_t n_token = 1; n_token <= 8; n_token++)
@@ -111,7 +104,7 @@ END_TEST
 
 START_TEST(few_tokens_of_integers)
 {
-    reset(2);
+    world_reset(2);
     for (shoal_format format : {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4}) {
         std::vector<product> products;
         for (int32_t n_token = 1; n_token <= 8; n_token++)
@@ -124,7 +117,7 @@ END_TEST
 
 START_TEST(many_tokens)
 {
-    reset(3);
+    world_reset(3);
     for (int format = 0; format < SHOAL_N_FORMAT; format++) {
         std::vector<product> products;
         for (int32_t n_token : {9, 64, 67})
@@ -137,7 +130,7 @@ END_TEST
 
 START_TEST(many_tokens_of_integers)
 {
-    reset(4);
+    world_reset(4);
     for (shoal_format format : {SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4}) {
         std::vector<product> products;
         for (int32_t n_token : {9, 64, 67})
@@ -149,7 +142,7 @@ END_TEST
 
 START_TEST(ragged_columns)
 {
-    reset(5);
+    world_reset(5);
     std::vector<product> products;
     for (int format = 0; format < SHOAL_N_FORMAT; format++)
         for (int32_t n_col : {1, 7, 33, 127, 129, 257})
@@ -162,7 +155,7 @@ END_TEST
 START_TEST(the_experts_of_a_layer)
 {
     for (uint64_t seed = 1; seed <= 2; seed++) {
-        reset(seed);
+        world_reset(seed);
         std::vector<product> products;
         for (int32_t expert = 0; expert < 12; expert++) {
             const int32_t n_token = expert % 5 == 4 ? 12 + expert : expert % 5;
@@ -172,19 +165,19 @@ START_TEST(the_experts_of_a_layer)
                 products.push_back(make_product(SHOAL_FORMAT_FP8_BLOCK, 144, 128, n_token, false));
         }
         assert_products(products);
-        ck_assert_uint_le(emu_count().n_launch, 10); /* a launch a kind, not an item */
+        ck_assert(world_launches() <= 10); /* a launch a kind, not an item */
     }
 }
 END_TEST
 
 START_TEST(nothing_to_do)
 {
-    reset(1);
+    world_reset(1);
     const shoal_cuda_items room = make_room(1);
     shoal_cuda_item item = {};
     ck_assert_int_eq(shoal_cuda_matmul_many(&room, &item, 1, nullptr), cudaSuccess);
     ck_assert_int_eq(shoal_cuda_matmul_many(&room, nullptr, 0, nullptr), cudaSuccess);
-    ck_assert_uint_eq(emu_count().n_launch, 0);
+    ck_assert(world_launches() <= 0);
 }
 END_TEST
 

@@ -9,20 +9,13 @@ extern "C" {
 }
 
 #include "runtime/kernels/cuda/kernels.cuh"
-#include "tests/support/cuda_emu/emu.h"
-
-static void reset(uint64_t seed)
-{
-    emu_config config = emu_default_config();
-    config.seed = seed;
-    emu_reset(config);
-}
+#include "tests/kernels/cuda/world.h"
 
 static void assert_fine(cudaError_t error)
 {
     ck_assert_int_eq(error, cudaSuccess);
     ck_assert_int_eq(cudaDeviceSynchronize(), cudaSuccess);
-    ck_assert_str_eq(emu_problems(), "");
+    ck_assert_str_eq(world_problems(), "");
 }
 
 static void assert_same(const float *got, const float *want, size_t n)
@@ -32,9 +25,9 @@ static void assert_same(const float *got, const float *want, size_t n)
                       "value %zu is %.9g, the CPU's is %.9g", i, (double)got[i], (double)want[i]);
 }
 
-START_TEST(norm)
+START_TEST(norms)
 {
-    reset(1);
+    world_reset(1);
     for (int32_t n_col : {7, 64, 300, 2048}) {
         const int32_t n_row = 5;
         const float *x = cpu_values((int64_t)n_row * n_col, 3), *weight = cpu_values(n_col, 4);
@@ -53,7 +46,7 @@ END_TEST
 
 START_TEST(activations)
 {
-    reset(2);
+    world_reset(2);
     const int64_t n = 1000;
     float *gate = cpu_values(n, 5);
     const float *up = cpu_values(n, 6);
@@ -77,7 +70,7 @@ END_TEST
 
 START_TEST(rotations)
 {
-    reset(3);
+    world_reset(3);
     const int32_t n_row = 3, n_head = 5, d = 24, first = 8, n_rot = 16;
     float *x = cpu_values(n_row * n_head * d, 7);
     const float *cos = cpu_values(n_row * n_rot / 2, 8), *sin = cpu_values(n_row * n_rot / 2, 9);
@@ -105,7 +98,7 @@ END_TEST
 
 START_TEST(groups)
 {
-    reset(4);
+    world_reset(4);
     for (int32_t n_col : {32, 70, 129, 512}) {
         const int32_t n_row = 4, n_group = shoal_int8_groups(n_col);
         float *x = cpu_values((int64_t)n_row * n_col, 11);
@@ -142,7 +135,7 @@ END_TEST
 
 START_TEST(halves_and_combine)
 {
-    reset(5);
+    world_reset(5);
     const int32_t n_row = 6, n_col = 37, k = 3, n_result = 10;
     const float *result = cpu_values(n_result * n_col, 12), *weight = cpu_values(n_row * k, 13);
     std::vector<uint16_t> half((size_t)(n_result * n_col));
@@ -213,7 +206,7 @@ static void assert_route(const shoal_router_config *config, const float *bias, b
 START_TEST(routes)
 {
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        reset(seed);
+        world_reset(seed);
         const float *bias = cpu_values(256, 31);
         const shoal_router_config v3 = {
             256, 8, SHOAL_ROUTER_SIGMOID, 8, 4, SHOAL_GROUP_TOP2_SUM, -INFINITY, true, 2.5F};
@@ -235,7 +228,7 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    SHOAL_TEST(suite, norm);
+    SHOAL_TEST(suite, norms);
     SHOAL_TEST(suite, activations);
     SHOAL_TEST(suite, rotations);
     SHOAL_TEST(suite, groups);
