@@ -5,7 +5,10 @@
 #include "runtime/kernels/cuda/ptx.cuh"
 #include "tests/support/cuda_emu/emu.h"
 
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <vector>
 
@@ -498,6 +501,25 @@ START_TEST(devices_fail_when_they_are_told_to)
 }
 END_TEST
 
+/* In a process of its own, which is meant to crash. */
+START_TEST(a_host_that_touches_device_memory_crashes)
+{
+    reset();
+    int *x;
+    ck_assert_int_eq(cudaMalloc(&x, sizeof *x), cudaSuccess);
+    ck_assert_int_eq(cudaMemset(x, 0, sizeof *x), cudaSuccess);
+    const pid_t child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(*static_cast<volatile int *>(x) == 0 ? 0 : 1);
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV, "status %d", status);
+    assert_no_problem();
+}
+END_TEST
+
 START_TEST(conversions)
 {
     const float values[] = {0.0F, -0.0F, 1.0F, -2.5F, 65504.0F, 0x1p-24F, 0x1.ff8p-15F, INFINITY};
@@ -532,6 +554,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, streams_wait_for_events_only);
     SHOAL_TEST(suite, graphs_replay);
     SHOAL_TEST(suite, devices_fail_when_they_are_told_to);
+    SHOAL_TEST(suite, a_host_that_touches_device_memory_crashes);
     SHOAL_TEST(suite, conversions);
 }
 

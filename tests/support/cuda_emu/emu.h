@@ -5,9 +5,11 @@
  *           where they wait for each other (emu_block.cpp). Who goes on first is shuffled by a
  *           seed, so that a missing barrier shows as results that depend on the seed. A barrier or
  *           a warp operation that some thread never reaches is a launch failure that says who
- * waits. memory  device memory is host memory between red zones (poisoned under AddressSanitizer,
+ * waits.
+ *   memory  device memory is host memory between red zones (poisoned under AddressSanitizer,
  *           checked when it is freed or the device is synchronised), filled with NaNs when it is
- *           fresh; so is shared memory at the start of each block (emu_memory.cpp).
+ *           fresh; so is shared memory at the start of each block. While no operation runs its
+ *           pages are closed: a host that touches it crashes (emu_memory.cpp).
  *   stream  what is enqueued is not done before somebody has to wait for it, streams in an order
  *           shuffled by the seed: a missing synchronisation shows (emu_stream.cpp).
  *

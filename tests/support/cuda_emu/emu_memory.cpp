@@ -5,18 +5,20 @@
 #include <map>
 #include <vector>
 
+#include <sys/mman.h>
+
 thread_local emu_config emu__config = emu_default_config();
 thread_local emu_counters emu__counters;
 
 namespace
 {
 
-constexpr size_t zone_bytes = 256;
+constexpr size_t zone_bytes = 256, page_bytes = 4096;
 constexpr unsigned char zone_byte = 0xEC;
 constexpr size_t shared_default = 48 << 10, shared_most = 99 << 10;
 
-struct piece { /* what lies between two red zones */
-    size_t n_bytes;
+struct piece { /* what lies between two red zones, in whole pages of its own */
+    size_t n_bytes, room_bytes;
     int device;
     void *room;
 };
@@ -30,6 +32,7 @@ struct world {
     uint64_t random;
     int current_device;
     long n_call;
+    int device_time; /* > 0: the device's memory is open */
     cudaError_t last, stuck;
 };
 thread_local world w;
@@ -40,19 +43,29 @@ thread_local struct at_end { /* what a program has not freed is freed when its t
     }
 } at_end;
 
+void protect(const piece &p, int how)
+{
+    (void)mprotect(p.room, p.room_bytes, how);
+}
+
 void *make(std::map<uintptr_t, piece> &pieces, size_t n_bytes, int device)
 {
-    const size_t room_bytes = n_bytes + 2 * zone_bytes + 256;
-    unsigned char *room =
-        static_cast<unsigned char *>(aligned_alloc(256, (room_bytes + 255) / 256 * 256));
-    if (room == nullptr)
+    const size_t room_bytes =
+        (n_bytes + 2 * zone_bytes + 256 + page_bytes - 1) / page_bytes * page_bytes;
+    void *room =
+        mmap(nullptr, room_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
         return nullptr;
-    unsigned char *at = room + zone_bytes;
-    memset(room, zone_byte, room_bytes);
+    unsigned char *at = static_cast<unsigned char *>(room) + zone_bytes;
+    memset(room, zone_byte, zone_bytes);
     memset(at, EMU_FRESH, n_bytes);
+    memset(at + n_bytes, zone_byte, room_bytes - zone_bytes - n_bytes);
     ASAN_POISON_MEMORY_REGION(room, zone_bytes);
     ASAN_POISON_MEMORY_REGION(at + n_bytes, room_bytes - zone_bytes - n_bytes);
-    pieces[reinterpret_cast<uintptr_t>(at)] = {n_bytes, device, room};
+    const piece p = {n_bytes, room_bytes, device, room};
+    pieces[reinterpret_cast<uintptr_t>(at)] = p;
+    if (&pieces == &w.device && w.device_time == 0)
+        protect(p, PROT_NONE);
     return at;
 }
 
@@ -79,8 +92,8 @@ void check(uintptr_t at, const piece &p, const char *kind)
 void give_back(uintptr_t at, const piece &p, const char *kind)
 {
     check(at, p, kind);
-    ASAN_UNPOISON_MEMORY_REGION(p.room, p.n_bytes + 2 * zone_bytes + 256);
-    free(p.room);
+    ASAN_UNPOISON_MEMORY_REGION(p.room, p.room_bytes);
+    munmap(p.room, p.room_bytes);
 }
 
 cudaError_t release(std::map<uintptr_t, piece> &pieces, void *pointer, const char *kind)
@@ -92,6 +105,7 @@ cudaError_t release(std::map<uintptr_t, piece> &pieces, void *pointer, const cha
         emu__problem(std::string("what was no ") + kind + " memory is freed, or it is freed twice");
         return emu__remember(cudaErrorInvalidValue);
     }
+    const emu__device_time open;
     give_back(found->first, found->second, kind);
     if (&pieces == &w.device)
         w.used[(size_t)found->second.device] -= found->second.n_bytes;
@@ -100,6 +114,20 @@ cudaError_t release(std::map<uintptr_t, piece> &pieces, void *pointer, const cha
 }
 
 } // namespace
+
+emu__device_time::emu__device_time()
+{
+    if (w.device_time++ == 0)
+        for (const auto &p : w.device)
+            protect(p.second, PROT_READ | PROT_WRITE);
+}
+
+emu__device_time::~emu__device_time()
+{
+    if (--w.device_time == 0)
+        for (const auto &p : w.device)
+            protect(p.second, PROT_NONE);
+}
 
 emu_config emu_default_config()
 {
@@ -133,10 +161,15 @@ uint64_t emu__random()
 
 void emu__memory_reset()
 {
-    for (const auto &p : w.device)
-        give_back(p.first, p.second, "device");
-    for (const auto &p : w.host)
-        give_back(p.first, p.second, "pinned");
+    {
+        const emu__device_time open;
+        for (const auto &p : w.device)
+            give_back(p.first, p.second, "device");
+        for (const auto &p : w.host)
+            give_back(p.first, p.second, "pinned");
+        w.device.clear();
+        w.host.clear();
+    }
     (void)&at_end;
     w = world{};
     w.random = emu__config.seed;
@@ -180,6 +213,7 @@ cudaError_t emu__entry()
 
 void emu__check_red_zones()
 {
+    const emu__device_time open;
     for (const auto &p : w.device)
         check(p.first, p.second, "device");
     for (const auto &p : w.host)

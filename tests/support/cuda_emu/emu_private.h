@@ -34,6 +34,15 @@ cudaError_t emu__entry();
 void emu__stick(cudaError_t error);
 cudaError_t emu__remember(cudaError_t error); /* what cudaGetLastError gives; returns it */
 
+/* While one of these lives the device works: its memory can be read and written. At all other times
+ * the host would crash at a touch of it, as it would with a real device. */
+struct emu__device_time {
+    emu__device_time();
+    ~emu__device_time();
+    emu__device_time(const emu__device_time &) = delete;
+    emu__device_time &operator=(const emu__device_time &) = delete;
+};
+
 /* Run a grid now. False: it failed, and the problem is noted. */
 bool emu__run_grid(const emu_launch &launch);
 

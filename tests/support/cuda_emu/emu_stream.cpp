@@ -82,6 +82,7 @@ bool advance(emu_stream *stream)
         return false;
     operation o = std::move(stream->operations.front());
     stream->operations.pop_front();
+    const emu__device_time works;
     if (o.run && !o.run())
         emu__stick(cudaErrorLaunchFailure);
     return true;
@@ -96,6 +97,7 @@ emu_stream *any_stream()
 /* Run until `done`; other streams get on meanwhile as the seed has it. */
 template <typename F> cudaError_t run_until(emu_stream *stream, F done)
 {
+    const emu__device_time works;
     while (!done()) {
         if (emu__random() % 4 == 0)
             advance(any_stream());
@@ -195,6 +197,7 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, cudaMemcpyKin
 {
     if (const cudaError_t error = drain_all())
         return error;
+    const emu__device_time works;
     if (n_bytes > 0)
         memcpy(to, from, n_bytes);
     return cudaSuccess;
@@ -211,6 +214,7 @@ cudaError_t cudaMemset(void *to, int value, size_t n_bytes)
 {
     if (const cudaError_t error = drain_all())
         return error;
+    const emu__device_time works;
     memset(to, value, n_bytes);
     return cudaSuccess;
 }
