@@ -104,7 +104,8 @@ shoal_status shoal_combine_begin(shoal_exchange *x, shoal_comm *comm, const floa
     int32_t n_rank = x->config.n_rank;
     /* Those of the layer before may still be on their way. */
     SHOAL_TRY(shoal_comm_wait(comm, x->send_request + 2 * n_rank, n_rank, "results to be taken"));
-    return send_results(x, comm, done);
+    SHOAL_TRY(send_results(x, comm, done));
+    return shoal_comm_hop(comm, x->send_request + 2 * n_rank, x->recv_request + 2 * n_rank, n_rank);
 }
 
 /* The sums are made from the receive buffer as it lies. */

@@ -1,4 +1,5 @@
 #include "comm/comm_private.h"
+#include "comm/plan.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -132,6 +133,8 @@ shoal_status shoal__comm_end(shoal_comm *comm, shoal_status status)
     comm->failed = status;
     comm->split = NULL; /* its requests belong to callers that are unwinding now */
     comm->wait = NULL;
+    if (comm->transport->ops->stop != NULL)
+        comm->transport->ops->stop(comm->transport);
     return status;
 }
 
@@ -175,6 +178,10 @@ void shoal__request_finished(shoal_comm *comm, const shoal_request *request)
 
 shoal_status shoal__transport_failed(shoal_comm *comm, int32_t peer, shoal_status status)
 {
+    const shoal_loss *loss = &comm->transport->loss;
+    if (status == SHOAL_PEER_LOST && loss->known)
+        return loss->rank == comm->rank ? shoal__liveness_give_up(comm, loss->reason)
+                                        : shoal__liveness_blame(comm, loss->rank, loss->reason);
     if (status == SHOAL_PEER_LOST)
         return shoal__liveness_blame(comm, peer, "the connection to it broke");
     if (!comm->struck)
@@ -250,6 +257,21 @@ shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int3
         comm, request,
         (shoal_request){
             .is_recv = true, .peer = peer, .tag = (int32_t)tag, .n_bytes = n_bytes, .data = data});
+}
+
+shoal_status shoal_comm_hop(shoal_comm *comm, shoal_request *send, shoal_request *recv, int32_t n)
+{
+    const shoal_transport_ops *ops = comm->transport->ops;
+    if (comm->failed != SHOAL_OK || ops->hop == NULL)
+        return comm->failed;
+    shoal_status status = ops->hop(comm->transport, send, recv, n);
+    return status == SHOAL_OK ? SHOAL_OK : shoal__transport_failed(comm, SHOAL_ANY_RANK, status);
+}
+
+size_t shoal_comm_slot_bytes(const shoal_comm *comm)
+{
+    const bool in_one = comm != NULL && comm->transport->ops->hop != NULL;
+    return in_one ? SHOAL_MESSAGE_MAX_BYTES : SHOAL_DISPATCH_SLOT_BYTES;
 }
 
 static int32_t count_open(const shoal_request *request, int32_t n)

@@ -1,5 +1,5 @@
-/* One rank's view of the communicator: point-to-point messages over one of three transports (self,
- * mpi, sim), every wait with a deadline, and the right rank blamed (rule 6).
+/* One rank's view of the communicator: point-to-point messages over one of four transports (self,
+ * mpi, nccl, sim), every wait with a deadline, and the right rank blamed (rule 6).
  *
  * Liveness. Each rank remembers when it last heard each other rank. A rank that waits or computes
  * for more than a second sends a notice (alive; and whom it waits for). Whoever waits for a rank
@@ -32,6 +32,8 @@ typedef enum shoal_tag {
     SHOAL_TAG_PROBE_DATA, /* and large ones */
     SHOAL_TAG_STAGE,      /* rank 0 -> first rank of a node: units of weights */
     SHOAL_TAG_STAGED,     /* back: how far it is */
+    SHOAL_TAG_HOP_NOTE,   /* nccl: what comes with the next hop */
+    SHOAL_TAG_HOP_REPORT, /* nccl: how far a rank is, in trouble */
 } shoal_tag;
 
 typedef enum shoal_fault_kind {
@@ -80,7 +82,7 @@ bool shoal_comm_close(shoal_comm *comm, shoal_status failed);
 int32_t shoal_comm_rank(const shoal_comm *comm);
 int32_t shoal_comm_n_rank(const shoal_comm *comm);
 const char *shoal_comm_host(const shoal_comm *comm, int32_t rank);
-const char *shoal_comm_transport_name(const shoal_comm *comm); /* "self", "mpi", "sim" */
+const char *shoal_comm_transport_name(const shoal_comm *comm); /* "self", "mpi", "nccl", "sim" */
 const shoal_comm_counters *shoal_comm_count(const shoal_comm *comm);
 shoal_log *shoal_comm_log(const shoal_comm *comm); /* the logger given to open */
 
@@ -108,6 +110,16 @@ shoal_status shoal_comm_recv(shoal_comm *comm, shoal_request *request, int32_t p
  * done. */
 shoal_status shoal_comm_recv_upto(shoal_comm *comm, shoal_request *request, int32_t peer,
                                   shoal_tag tag, void *data, size_t n_bytes);
+
+/* All that this rank sends and receives in one hop of the exchange has been started: send [n], recv
+ * [n], among them requests that are done. A transport that moves the messages of a hop together
+ * (nccl) begins with it as soon as it knows all sizes; for the others this is nothing. Every rank
+ * calls it for every hop, in the same order, also where it has no message. Errors: FAILED. */
+shoal_status shoal_comm_hop(shoal_comm *comm, shoal_request *send, shoal_request *recv, int32_t n);
+
+/* What shoal_exchange_config.slot_bytes should be: a transport that knows sizes beforehand takes a
+ * dispatch message in one piece. comm may be NULL: any other. */
+size_t shoal_comm_slot_bytes(const shoal_comm *comm);
 
 /* Wait until all n requests are done. `what` names the phase for messages ("dispatch rows").
  * Errors: PEER_LOST (deadline passed or told so; the text names rank, host, phase, step, layer and

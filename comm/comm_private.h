@@ -115,6 +115,8 @@ void shoal__liveness_hear(shoal_comm *comm, int32_t rank);
 shoal_status shoal__liveness_tick(shoal_comm *comm);
 /* Log that `rank` is lost because of `reason`, announce it, remember it. Returns PEER_LOST. */
 shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason);
+/* Log that this rank itself cannot go on, announce it, remember it. Returns PEER_LOST. */
+shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason);
 /* Tell everyone (LOST or FAIL) and keep messages moving for the moment it takes them to leave. */
 void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t subject,
                               shoal_status status);

@@ -75,22 +75,15 @@ static shoal_status send_message(shoal_exchange *x, shoal_comm *comm, int32_t d)
                            x->send_buffer[d] + first, n_bytes - first);
 }
 
-shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_rows h, int64_t step,
-                                  int32_t layer)
+/* Each source begins with its neighbour, so that they do not all send to one rank first; the own
+ * message comes last. A message leaves when its rows are packed: at once on a CPU. */
+static shoal_status send_rows(shoal_exchange *x, shoal_comm *comm, shoal_rows h, int64_t step,
+                              int32_t layer)
 {
     const shoal_plan *plan = &x->plan;
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
-    SHOAL_TRY(post_dispatch_receives(x, comm));
-    SHOAL_TRY(shoal__combine_post(x, comm));
-    /* Those of the layer before have been answered, but a bare header may still be on its way. */
-    SHOAL_TRY(shoal_comm_wait(comm, x->send_request, 2 * n_rank, "rows to be taken"));
-    if (!plan->is_source[rank])
-        return SHOAL_OK;
     for (int32_t t = 0; t < plan->n_token; t++)
         x->encoded[t] = NULL;
-
-    /* Each source begins with its neighbour, so that they do not all send to one rank first; the
-     * own message comes last. A message leaves when its rows are packed: at once on a CPU. */
     unsigned char *next = x->send_memory;
     for (int32_t i = 1; i <= n_rank; i++) {
         int32_t d = (rank + i) % n_rank;
@@ -111,6 +104,19 @@ shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_row
         SHOAL_TRY(send_message(x, comm, d));
     }
     return SHOAL_OK;
+}
+
+shoal_status shoal_dispatch_begin(shoal_exchange *x, shoal_comm *comm, shoal_rows h, int64_t step,
+                                  int32_t layer)
+{
+    int32_t n_rank = x->config.n_rank;
+    SHOAL_TRY(post_dispatch_receives(x, comm));
+    SHOAL_TRY(shoal__combine_post(x, comm));
+    /* Those of the layer before have been answered, but a bare header may still be on its way. */
+    SHOAL_TRY(shoal_comm_wait(comm, x->send_request, 2 * n_rank, "rows to be taken"));
+    if (x->plan.is_source[x->config.rank])
+        SHOAL_TRY(send_rows(x, comm, h, step, layer));
+    return shoal_comm_hop(comm, x->send_request, x->recv_request, n_rank);
 }
 
 static shoal_status fail_message(shoal_comm *comm, int32_t source, int64_t step, int32_t layer,
@@ -165,28 +171,36 @@ static shoal_status check_header(const shoal_exchange *x, shoal_comm *comm, int3
     return SHOAL_OK;
 }
 
-/* All messages of other ranks are here, whole, with good headers; the slots are not checked. */
-static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer)
+/* All messages of other ranks are here, or their first parts, with good headers; the slots are not
+ * checked. Second parts are awaited. */
+static shoal_status receive_first(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer)
 {
     int32_t n_rank = x->config.n_rank, rank = x->config.rank;
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request, n_rank, "dispatch rows"));
     for (int32_t s = 0; s < n_rank; s++)
         if (s != rank && x->plan.is_source[s])
             SHOAL_TRY(check_header(x, comm, s, x->recv_request[s].n_bytes, step, layer));
-    bool more = false;
     for (int32_t s = 0; s < n_rank; s++) {
         if (s == rank || !x->plan.is_source[s])
             continue;
         uint64_t more_bytes = ((shoal__dispatch_header *)(void *)x->recv_buffer[s])->more_bytes;
         if (more_bytes == 0)
             continue;
-        more = true;
         SHOAL_TRY(shoal_comm_recv(comm, &x->recv_request[n_rank + s], s, SHOAL_TAG_DISPATCH_MORE,
                                   x->recv_buffer[s] + x->config.slot_bytes, more_bytes));
     }
-    if (!more)
-        return SHOAL_OK;
-    return shoal_comm_wait(comm, x->recv_request + n_rank, n_rank, "dispatch rows, second part");
+    return SHOAL_OK;
+}
+
+/* Second parts are a hop of their own, for all ranks, as none knows whether others have any. */
+static shoal_status receive_all(shoal_exchange *x, shoal_comm *comm, int64_t step, int32_t layer)
+{
+    int32_t n_rank = x->config.n_rank;
+    shoal_request *more = x->recv_request + n_rank;
+    if (x->plan.is_target[x->config.rank])
+        SHOAL_TRY(receive_first(x, comm, step, layer));
+    SHOAL_TRY(shoal_comm_hop(comm, x->send_request + n_rank, more, n_rank));
+    return shoal_comm_wait(comm, more, n_rank, "dispatch rows, second part");
 }
 
 /* The rows of one message into x->recv, from row0 on. */
@@ -248,8 +262,7 @@ shoal_status shoal_dispatch_end(shoal_exchange *x, shoal_comm *comm, int64_t ste
     bool is_target = x->plan.is_target[rank];
     recv->n_row = 0;
     recv->n_slot = 0;
-    if (is_target)
-        SHOAL_TRY(receive_all(x, comm, step, layer));
+    SHOAL_TRY(receive_all(x, comm, step, layer));
     for (int32_t s = 0; s < n_rank; s++) {
         recv->row_offset[s] = recv->n_row;
         recv->slot_offset[s] = recv->n_slot;

@@ -197,6 +197,15 @@ shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *r
     return shoal__comm_end(comm, SHOAL_PEER_LOST);
 }
 
+shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason)
+{
+    char where[64];
+    shoal_fail(comm->log, SHOAL_PEER_LOST, "this rank cannot go on: %s, waiting for %s at %s",
+               reason, phase(comm), place(where, comm->step, comm->layer));
+    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_PEER_LOST);
+    return shoal__comm_end(comm, SHOAL_PEER_LOST);
+}
+
 /* Someone else found a loss or failed: say who said so, and pass it on once. */
 static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *notice)
 {

@@ -30,6 +30,9 @@ bool shoal__split_needed(const shoal_comm *comm, const shoal_request *request)
 {
     if (request->tag == SHOAL_TAG_CONTROL || request->tag == SHOAL_TAG_DISPATCH)
         return false; /* whole */
+    const shoal_transport *transport = comm->transport;
+    if (transport->ops->whole != NULL && transport->ops->whole(transport, request))
+        return false;
     return request->n_bytes > comm->part_bytes || (comm->split && is_blocked(comm, request));
 }
 

@@ -1,7 +1,8 @@
-/* What a transport is: non-blocking messages between ranks, a clock, and a way to idle. Three
+/* What a transport is: non-blocking messages between ranks, a clock, and a way to idle. Four
  * worlds behind it: self/ (one rank, no peer), mpi/ (Open MPI, one process per rank), sim/ (many
- * virtual ranks in one process, virtual clock, injected loss). Deadlines and blame are comm.c's,
- * above. Messages between two ranks with the same tag keep their order. Layering: comm. */
+ * virtual ranks in one process, virtual clock, injected loss), and nccl/, which wraps mpi/ and
+ * takes the rows of the exchange from it. Deadlines and blame are comm.c's, above. Messages between
+ * two ranks with the same tag keep their order. Layering: comm. */
 #ifndef SHOAL_COMM_TRANSPORT_H
 #define SHOAL_COMM_TRANSPORT_H
 
@@ -28,6 +29,7 @@ typedef struct shoal_request {
     size_t total_bytes;
     size_t moved_bytes;
     struct shoal_request *next;
+    void *outer; /* of a transport that wraps another one; NULL: the request is the inner one's */
 } shoal_request;
 
 /* A request that is done and refers to nothing. */
@@ -56,7 +58,22 @@ typedef struct shoal_transport_ops {
     shoal_status (*fault)(shoal_transport *t, int32_t kind);
     /* failed: leave without waiting for others (mpi: MPI_Abort is main's business). */
     void (*close)(shoal_transport *t, bool failed);
+    /* Of a transport that moves the messages of a hop together; else NULL. */
+    /* Whether it takes this message whole, whatever its size. */
+    bool (*whole)(const shoal_transport *t, const shoal_request *r);
+    /* shoal_comm_hop. */
+    shoal_status (*hop)(shoal_transport *t, shoal_request *send, shoal_request *recv, int32_t n);
+    /* The communicator has failed: what other threads or devices still move must end now. */
+    void (*stop)(shoal_transport *t);
 } shoal_transport_ops;
+
+/* What a PEER_LOST is about, where a transport knows better than that the request's peer is gone.
+ * About this rank itself: it cannot go on, though others may. */
+typedef struct shoal_loss {
+    bool known;
+    int32_t rank;
+    char reason[384];
+} shoal_loss;
 
 struct shoal_transport { /* first member of each transport's own struct */
     const shoal_transport_ops *ops;
@@ -65,6 +82,7 @@ struct shoal_transport { /* first member of each transport's own struct */
     /* What it costs to look up from a message that has not come: the clock, notices, signals. */
     int32_t n_test;  /* >= 1: fruitless tests of a wait between two looks */
     int64_t poll_us; /* polls that follow a look within this time do nothing; 0: none is left out */
+    shoal_loss loss; /* set before PEER_LOST is returned */
 };
 
 /* comm/self: one rank, no messages. */

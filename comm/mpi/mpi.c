@@ -1,16 +1,15 @@
 #include "comm/mpi/mpi.h"
 
 #include "comm/comm.h"
+#include "comm/idler.h"
 #include "runtime/base/clock.h"
 
 #include <assert.h>
 #include <dlfcn.h>
 #include <mpi.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 /* A fruitless test takes 0.1 us in shared memory and about 1 us over TCP (a system call). */
@@ -20,18 +19,6 @@
  * system calls over TCP, and a tenfold of looks made a prefill's arithmetic take half as long
  * again. */
 #define POLL_US 200
-
-/* How long a wait spins before it yields the core. Round trips on one machine take 5 to 70 us, and
- * a core once yielded may come back a time slice later; ranks that share a core must not spin for
- * much longer than that. */
-#define SPIN_US 50
-
-/* A wait that long is none of a token's: it sleeps, for 1/32 of its time so far, so that what comes
- * is late by 3 % at most and a rank with nothing to do leaves its core to others, or cold. What
- * lies in the buffers of the sockets must last for a sleep. */
-#define SLEEP_AFTER_US 2000
-#define SLEEP_PART     32
-#define SLEEP_MAX_US   1000
 
 /* vader: results of a token (some rows of 4 to 14 KB) go through the queue in shared memory at
  * once; otherwise messages from 4 KB on are announced first and then copied by a system call. tcp:
@@ -56,8 +43,8 @@ void shoal_mpi_be_quiet(void)
 typedef struct mpi_transport {
     shoal_transport base;
     shoal_log *log;
-    int64_t yield_us; /* when to begin to yield; 0: a request has completed since the last idle */
-    bool mute;        /* injected fault: what is sent vanishes */
+    shoal_idler idler;
+    bool mute; /* injected fault: what is sent vanishes */
 } mpi_transport;
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(intptr_t), "a request fits into handle[0]");
@@ -133,7 +120,7 @@ static shoal_status mpi_test(shoal_transport *transport, shoal_request *r)
         return message_failed(t, r, code);
     if (!done)
         return SHOAL_OK;
-    t->yield_us = 0;
+    shoal_idler_reset(&t->idler);
     r->done = true;
     if (!r->is_recv)
         return SHOAL_OK;
@@ -166,26 +153,9 @@ static void mpi_cancel(shoal_transport *transport, shoal_request *r)
         MPI_Request_free(&handle);
 }
 
-static void sleep_us(int64_t us)
-{
-    nanosleep(&(struct timespec){.tv_nsec = us * 1000}, NULL);
-}
-
 static void mpi_idle(shoal_transport *transport, int64_t until_us)
 {
-    mpi_transport *t = of(transport);
-    int64_t now_us = shoal_clock_us();
-    if (t->yield_us == 0)
-        t->yield_us = now_us + SPIN_US;
-    int64_t waited_us = now_us - t->yield_us;
-    if (waited_us < 0)
-        return;
-    int64_t part_us = waited_us / SLEEP_PART;
-    int64_t nap_us = part_us < SLEEP_MAX_US ? part_us : SLEEP_MAX_US;
-    if (waited_us < SLEEP_AFTER_US || now_us + nap_us > until_us)
-        sched_yield();
-    else
-        sleep_us(nap_us);
+    shoal_idler_idle(&of(transport)->idler, until_us);
 }
 
 static int64_t mpi_now_us(shoal_transport *transport)

@@ -19,6 +19,8 @@
 
 typedef enum shoal_memory { SHOAL_MEMORY_DEVICE, SHOAL_MEMORY_HOST } shoal_memory;
 
+#define SHOAL_SIDE_MARKS 32
+
 typedef struct shoal_device_info {
     char id[16];           /* "cuda:0" */
     char name[64];         /* "NVIDIA GeForce RTX 4090" */
@@ -73,6 +75,15 @@ typedef struct shoal_device_ops {
     /* GB/s of reading n_bytes of DEVICE memory, measured now; for shoal bench. */
     double (*read_gb_per_s)(shoal_device *d, const void *from, size_t n_bytes);
     void (*close)(shoal_device *d);
+
+    /* A stream beside the operations', for a library that enqueues there by itself (NCCL).
+     * side_open makes the device the calling thread's and gives the stream as the library knows it
+     * (cudaStream_t), the same one each time. side_mark notes place i (below SHOAL_SIDE_MARKS)
+     * behind what is enqueued there; side_reached says whether the stream has got there, and never
+     * waits. */
+    shoal_status (*side_open)(void **stream, shoal_device *d);
+    shoal_status (*side_mark)(shoal_device *d, int32_t i);
+    shoal_status (*side_reached)(bool *reached, shoal_device *d, int32_t i);
 } shoal_device_ops;
 
 struct shoal_device {
