@@ -107,7 +107,7 @@ static void carve_session(shoal_model *m)
                                           .n_token_max = m->config.n_token_max,
                                           .n_local_max = m->n_local_max,
                                           .may_source = m->may_source,
-                                          .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
+                                          .slot_bytes = shoal_comm_slot_bytes(m->comm),
                                           .n_thread = m->n_thread,
                                           .wire = m->wire};
     int32_t n_part = shoal__part_max(m);
