@@ -19,6 +19,7 @@ typedef struct shoal_cluster_host {
     char address[SHOAL_CLUSTER_NAME]; /* what launch connects to; "": the name */
     int32_t n_core;
     uint64_t memory_bytes; /* of the machine */
+    uint64_t room_bytes;   /* of it that its ranks may fill together; 0: not known */
     double nic_gb_per_s;   /* payload, each direction, shared by the host's ranks */
     double watts;          /* under load */
     double price_per_hour; /* in any currency */
@@ -29,7 +30,7 @@ typedef struct shoal_cluster_rank {
     int32_t gpu;                     /* -1: cpu; N: cuda:N */
     char device[SHOAL_CLUSTER_NAME]; /* the processor or GPU, for people; "": not known */
     int32_t n_thread;                /* cpu */
-    uint64_t memory_bytes;           /* that this rank may fill: weights, cache, buffers */
+    uint64_t memory_bytes;           /* that this rank may fill: of a GPU its own */
     /* A sequential read by its threads, while the host's other ranks read too. */
     double read_gb_per_s;
     /* Products with weights of a format as `--math fast` makes them: packed weight bytes a second
@@ -38,7 +39,11 @@ typedef struct shoal_cluster_rank {
     double decode_gb_per_s[SHOAL_N_FORMAT];
     double prefill_gop_per_s[SHOAL_N_FORMAT];
     double f32_gflop_per_s; /* fma: what attention over the cache is made of */
-    double layer_us;        /* of every layer, whatever its rows: barriers, launches */
+    double layer_us;        /* cpu: of every layer, whatever its rows: barriers */
+    /* Of a GPU; 0 on a cpu rank. */
+    double pcie_gb_per_s; /* one way between it and the host's memory, by which rows travel */
+    double launch_us;     /* of the host, for a kernel */
+    double wait_us;       /* from the end of a kernel until the host goes on, and the next begins */
 } shoal_cluster_rank;
 
 /* From one rank to another, one way. */

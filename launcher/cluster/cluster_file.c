@@ -13,9 +13,6 @@
 static const shoal_cluster_link shared_memory = {
     .latency_us = 2, .gb_per_s = 5, .overhead_us = 1.5};
 
-/* A copy between a GPU and the memory that messages leave from, as it is started. */
-static const double staging_us = 10;
-
 /* text is `base` with the number at its end counted on by `index`, or with index + 1 behind it if
  * it has none; of one host it is `base` itself. False if that is too long. */
 static bool numbered(char text[SHOAL_CLUSTER_NAME], const char *base, int32_t index, bool one)
@@ -94,8 +91,9 @@ static shoal_status read_network(network *net, const shoal__yaml_network *y, con
     return shoal_fail(log, SHOAL_BAD_DATA, "%s: network: gbit_per_s is 0, wanted more", path);
 }
 
-/* A link ends at the slower of the two cards, and of the buses that GPUs hang on. */
-static void lay_links(shoal_cluster *cluster, const double *pcie_gb_per_s, const network *net)
+/* Between the memories of two hosts, at the slower of their cards. How rows get from a GPU into its
+ * host's memory is the rank's matter. */
+static void lay_links(shoal_cluster *cluster, const network *net)
 {
     const double wire = net->gbit_per_s / 8 * SHOAL_NIC_PAYLOAD;
     for (int32_t from = 0; from < cluster->n_rank; from++) {
@@ -106,15 +104,10 @@ static void lay_links(shoal_cluster *cluster, const double *pcie_gb_per_s, const
             shoal_cluster_link link = shared_memory;
             if (a != b)
                 link = (shoal_cluster_link){net->latency_us, wire, net->overhead_us};
-            const double limit[] = {a == b ? 0 : cluster->host[a].nic_gb_per_s,
-                                    a == b ? 0 : cluster->host[b].nic_gb_per_s, pcie_gb_per_s[from],
-                                    pcie_gb_per_s[to]};
-            for (int i = 0; i < 4; i++) {
-                if (limit[i] > 0 && limit[i] < link.gb_per_s)
-                    link.gb_per_s = limit[i];
-                if (i >= 2 && limit[i] > 0)
-                    link.latency_us += staging_us;
-            }
+            const double card[] = {cluster->host[a].nic_gb_per_s, cluster->host[b].nic_gb_per_s};
+            for (int i = 0; a != b && i < 2; i++)
+                if (card[i] > 0 && card[i] < link.gb_per_s)
+                    link.gb_per_s = card[i];
             *shoal_cluster_link_at(cluster, from, to) = link;
         }
     }
@@ -127,7 +120,6 @@ typedef struct builder {
     network net;
     shoal__host_kind *kind; /* [n_kind] */
     int32_t n_kind;
-    double *pcie_gb_per_s; /* [n_rank] */
 } builder;
 
 static shoal_status count_hosts(builder *b, const shoal__yaml_cluster *y, int32_t *n_host,
@@ -167,13 +159,13 @@ static shoal_status lay_hosts(shoal_cluster *cluster, builder *b)
         for (int32_t i = 0; i < kind->count; i++, host++) {
             cluster->host[host] = kind->host;
             SHOAL_TRY(name_host(&cluster->host[host], kind, i, &r));
-            SHOAL_TRY(shoal__host_ranks(&cluster->rank[rank], &b->pcie_gb_per_s[rank], kind, &r));
+            SHOAL_TRY(shoal__host_ranks(&cluster->rank[rank], kind, &r));
             for (int32_t j = 0; j < kind->n_rank; j++)
                 cluster->rank[rank++].host = host;
         }
     }
     SHOAL_TRY(check_names(cluster, b));
-    lay_links(cluster, b->pcie_gb_per_s, &b->net);
+    lay_links(cluster, &b->net);
     return SHOAL_OK;
 }
 
@@ -182,10 +174,6 @@ static shoal_status build(shoal_cluster *cluster, builder *b, const shoal__yaml_
     int32_t n_host, n_rank;
     SHOAL_TRY(read_network(&b->net, y->network, b->path, b->log));
     SHOAL_TRY(count_hosts(b, y, &n_host, &n_rank));
-    b->pcie_gb_per_s = calloc((size_t)n_rank, sizeof *b->pcie_gb_per_s);
-    if (b->pcie_gb_per_s == NULL)
-        return shoal_fail(b->log, SHOAL_NO_MEMORY, "%s: no memory for %d ranks", b->path,
-                          (int)n_rank);
     shoal_cluster c;
     SHOAL_TRY(shoal_cluster_open(&c, n_host, n_rank, b->log));
     const char *slash = strrchr(b->path, '/');
@@ -210,7 +198,6 @@ shoal_status shoal_cluster_read_file(shoal_cluster *cluster, const char *path, s
     b.kind = calloc((size_t)b.n_kind + 1, sizeof *b.kind);
     shoal_status status = b.kind != NULL ? build(cluster, &b, yaml)
                                          : shoal_fail(log, SHOAL_NO_MEMORY, "%s: no memory", path);
-    free(b.pcie_gb_per_s);
     free(b.kind);
     shoal__cluster_yaml_close(yaml);
     return status;

@@ -6,8 +6,12 @@
 
 #define GB 1e9
 
-/* Of a layer: jobs of the pool that every worker takes part in, or kernels that are started. */
-enum { LAYER_CPU_US = 20, LAYER_GPU_US = 60 };
+/* Of a layer of a cpu rank: jobs of the pool that every worker takes part in. */
+enum { LAYER_CPU_US = 20 };
+
+/* Of a GPU, where the file says nothing: what a launch costs the host, and what it takes to notice
+ * that a kernel is done and to get the next one started (docs/PERFORMANCE.md, "plan"). */
+static const double launch_us = 2.5, wait_us = 10;
 
 static shoal_status fail_field(const shoal__cluster_reader *r, const char *field, const char *found,
                                const char *wanted)
@@ -158,6 +162,7 @@ shoal_status shoal__host_read(shoal__host_kind *kind, const shoal__yaml_host *y,
     SHOAL_TRY(
         shoal__cluster_number(&host->price_per_hour, &r, "price_per_hour", y->price_per_hour));
     host->memory_bytes = (uint64_t)(memory_gb * GB);
+    host->room_bytes = (uint64_t)((memory_gb - kind->reserve_gb) * GB);
     host->nic_gb_per_s = nic_gbit / 8 * SHOAL_NIC_PAYLOAD;
     SHOAL_TRY(read_ranks(kind, &r));
     return read_cpu(kind, &r);
@@ -167,12 +172,11 @@ shoal_status shoal__host_read(shoal__host_kind *kind, const shoal__yaml_host *y,
 static void fill_cpu_rank(shoal_cluster_rank *rank, const shoal__host_kind *kind, int32_t index)
 {
     const double share = 1.0 / kind->n_cpu_rank;
-    const double memory = (double)kind->host.memory_bytes - kind->reserve_gb * GB;
     const int32_t n_left = kind->host.n_core % kind->n_cpu_rank;
     *rank =
         (shoal_cluster_rank){.gpu = -1,
                              .n_thread = kind->host.n_core / kind->n_cpu_rank + (index < n_left),
-                             .memory_bytes = (uint64_t)(memory * share),
+                             .memory_bytes = (uint64_t)((double)kind->host.room_bytes * share),
                              .layer_us = LAYER_CPU_US};
     rank->n_thread = rank->n_thread > 0 ? rank->n_thread : 1;
     snprintf(rank->device, sizeof rank->device, "%s", kind->cpu_text);
@@ -182,11 +186,11 @@ static void fill_cpu_rank(shoal_cluster_rank *rank, const shoal__host_kind *kind
     shoal_device_fill(rank, &rates);
 }
 
-/* pcie_gb_per_s of the rank's GPU goes into its links. */
-static shoal_status fill_gpu_rank(shoal_cluster_rank *rank, double *pcie_gb_per_s,
-                                  const shoal__yaml_gpu *y, const shoal__cluster_reader *r)
+static shoal_status fill_gpu_rank(shoal_cluster_rank *rank, const shoal__yaml_gpu *y,
+                                  const shoal__cluster_reader *r)
 {
     char names[256];
+    double launch = launch_us, wait = wait_us;
     const shoal_gpu_preset *p = shoal_gpu_preset_find(y->model);
     shoal_gpu_preset gpu = p != NULL ? *p : (shoal_gpu_preset){.text = y->model};
     SHOAL_TRY(shoal__cluster_number(&gpu.memory_gb, r, "gpus: memory_gb", y->memory_gb));
@@ -200,13 +204,16 @@ static shoal_status fill_gpu_rank(shoal_cluster_rank *rank, double *pcie_gb_per_
                                     y->f32_tflop_per_s));
     SHOAL_TRY(
         shoal__cluster_number(&gpu.pcie_gb_per_s, r, "gpus: pcie_gb_per_s", y->pcie_gb_per_s));
+    SHOAL_TRY(shoal__cluster_number(&launch, r, "gpus: launch_us", y->launch_us));
+    SHOAL_TRY(shoal__cluster_number(&wait, r, "gpus: wait_us", y->wait_us));
     if (gpu.memory_gb <= 1 || gpu.read_gb_per_s <= 0 || gpu.half_tflop_per_s <= 0 ||
         gpu.f32_tflop_per_s <= 0 || gpu.pcie_gb_per_s <= 0)
         return fail_field(r, "gpus: model", y->model, gpu_names(names));
     *rank = (shoal_cluster_rank){.memory_bytes = (uint64_t)((gpu.memory_gb - 1) * GB),
-                                 .layer_us = LAYER_GPU_US};
+                                 .pcie_gb_per_s = gpu.pcie_gb_per_s,
+                                 .launch_us = launch,
+                                 .wait_us = wait};
     snprintf(rank->device, sizeof rank->device, "%s", gpu.text);
-    *pcie_gb_per_s = gpu.pcie_gb_per_s;
     shoal_device_fill(rank, &(shoal_device_rates){.int8_gop_per_s = gpu.int8_top_per_s * 1e3,
                                                   .f32_gflop_per_s = gpu.f32_tflop_per_s * 1e3,
                                                   .half_gflop_per_s = gpu.half_tflop_per_s * 1e3,
@@ -228,8 +235,8 @@ static const shoal__yaml_gpu *gpu_at(const shoal__yaml_host *y, int32_t index)
 }
 
 /* The ranks of one host, from rank[0] on. */
-shoal_status shoal__host_ranks(shoal_cluster_rank *rank, double *pcie_gb_per_s,
-                               const shoal__host_kind *kind, const shoal__cluster_reader *r)
+shoal_status shoal__host_ranks(shoal_cluster_rank *rank, const shoal__host_kind *kind,
+                               const shoal__cluster_reader *r)
 {
     const shoal__yaml_host *y = kind->yaml;
     int32_t n_cpu = 0, n_gpu = 0;
@@ -240,7 +247,7 @@ shoal_status shoal__host_ranks(shoal_cluster_rank *rank, double *pcie_gb_per_s,
             fill_cpu_rank(&rank[i], kind, n_cpu++);
             continue;
         }
-        SHOAL_TRY(fill_gpu_rank(&rank[i], &pcie_gb_per_s[i], gpu_at(y, n_gpu), r));
+        SHOAL_TRY(fill_gpu_rank(&rank[i], gpu_at(y, n_gpu), r));
         rank[i].gpu = n_gpu++;
     }
     return SHOAL_OK;

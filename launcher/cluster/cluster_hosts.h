@@ -30,9 +30,8 @@ typedef struct shoal__host_kind {
 shoal_status shoal__host_read(shoal__host_kind *kind, const shoal__yaml_host *yaml,
                               const char *path, double network_gbit, shoal_log *log);
 
-/* The ranks of one host into rank [n_rank], but for `host`; what the GPU of each copies one way, in
- * pcie_gb_per_s [n_rank], 0 where there is none. Errors: BAD_DATA. */
-shoal_status shoal__host_ranks(shoal_cluster_rank *rank, double *pcie_gb_per_s,
-                               const shoal__host_kind *kind, const shoal__cluster_reader *r);
+/* The ranks of one host into rank [n_rank], but for `host`. Errors: BAD_DATA. */
+shoal_status shoal__host_ranks(shoal_cluster_rank *rank, const shoal__host_kind *kind,
+                               const shoal__cluster_reader *r);
 
 #endif

@@ -4,16 +4,20 @@
 
 #include <string.h>
 
-/* Memory, bandwidth and dense tensor rates with f32 sums as NVIDIA states them: "Ampere GA102 GPU
- * Architecture", "Ada GPU Architecture", "RTX Blackwell GPU Architecture", "H100 Tensor Core GPU"
- * (data sheet, SXM), each in its table of specifications. f32 is the rate without tensor cores. One
- * way of PCIe 4.0 x16 copies about 25 of 31.5 GB/s from pinned memory, 5.0 about 50 of 63. */
+/* Bandwidth and dense tensor rates with f32 sums as NVIDIA states them: "NVIDIA Ampere GA102 GPU
+ * Architecture", "NVIDIA Ada GPU Architecture", "NVIDIA RTX Blackwell GPU Architecture" (their
+ * tables of specifications of RTX 3090, 4090 and 5090), "NVIDIA H100 Tensor Core GPU" and "NVIDIA
+ * H200 Tensor Core GPU" (data sheets, SXM; half of the rates with sparsity). f32 is the rate
+ * without tensor cores. Memory is what programs are told of the 24, 24, 32, 80 and 141 GB, as
+ * messages about exhausted memory quote it (23.69, 23.64, 31.36, 79.1, 139.7 GiB). One way of
+ * PCIe 4.0 x16 copies about 25 of 31.5 GB/s from pinned memory, 5.0 about 50 of 63. */
 static const shoal_gpu_preset gpu_preset[] = {
-    {"rtx3090", "GeForce RTX 3090", 24, 936, 71.2, 284.7, 35.6, 25},
-    {"rtx4090", "GeForce RTX 4090", 24, 1008, 165.2, 660.6, 82.6, 25},
-    {"rtx5090", "GeForce RTX 5090", 32, 1792, 209.5, 838, 104.8, 50},
-    {"h100", "H100 SXM 80 GB", 80, 3352, 989.4, 1978.9, 66.9, 50},
-    {NULL, NULL, 0, 0, 0, 0, 0, 0},
+    {"rtx3090", "GeForce RTX 3090", "NVIDIA GeForce RTX 3090", 25.4, 936, 71.2, 284.7, 35.6, 25},
+    {"rtx4090", "GeForce RTX 4090", "NVIDIA GeForce RTX 4090", 25.4, 1008, 165.2, 660.6, 82.6, 25},
+    {"rtx5090", "GeForce RTX 5090", "NVIDIA GeForce RTX 5090", 33.7, 1792, 209.5, 838, 104.8, 50},
+    {"h100", "H100 SXM 80 GB", "NVIDIA H100 80GB HBM3", 85, 3352, 989.4, 1978.9, 66.9, 50},
+    {"h200", "H200 SXM 141 GB", "NVIDIA H200", 150, 4800, 989.4, 1978.9, 66.9, 50},
+    {NULL, NULL, NULL, 0, 0, 0, 0, 0, 0},
 };
 
 /* Per core, all cores busy. avx512vnni is measured (docs/PERFORMANCE.md, one core of an AMD EPYC of
@@ -55,6 +59,14 @@ const shoal_gpu_preset *shoal_gpu_preset_find(const char *name)
     return NULL;
 }
 
+const shoal_gpu_preset *shoal_gpu_preset_of_driver(const char *driver_name)
+{
+    for (const shoal_gpu_preset *p = gpu_preset; p->name != NULL; p++)
+        if (strcmp(p->driver_name, driver_name) == 0)
+            return p;
+    return NULL;
+}
+
 const shoal_cpu_preset *shoal_cpu_preset_find(const char *name)
 {
     for (const shoal_cpu_preset *p = cpu_preset; p->name != NULL; p++)
@@ -72,21 +84,40 @@ static double weight_bytes(shoal_format format)
 
 /* What whole runs reach of the peaks: weights are read at 87 to 92 % of the bandwidth for one
  * token, products with f32 rows at 90 % of the fma peak, those with integer rows at 58 %
- * (docs/PERFORMANCE.md). GPUs: what others' kernels reach, as ours are not there yet. */
-void shoal_device_fill(shoal_cluster_rank *rank, const shoal_device_rates *rates)
+ * (docs/PERFORMANCE.md). */
+static void fill_cpu(shoal_cluster_rank *rank, const shoal_device_rates *rates)
 {
-    const bool gpu = rank->gpu >= 0;
-    const double read = (gpu ? 0.75 : 0.88) * rates->read_gb_per_s;
-    rank->read_gb_per_s = rates->read_gb_per_s;
-    rank->f32_gflop_per_s = gpu ? 0.5 * rates->half_gflop_per_s : 0.9 * rates->f32_gflop_per_s;
+    const double read = 0.88 * rates->read_gb_per_s;
+    rank->f32_gflop_per_s = 0.9 * rates->f32_gflop_per_s;
     for (shoal_format f = 0; f < SHOAL_N_FORMAT; f++) {
-        double rate = shoal_format_is_quantised(f) ? 0.58 * rates->int8_gop_per_s
-                                                   : 0.9 * rates->f32_gflop_per_s;
-        if (gpu) /* all formats become halves in front of the tensor cores, but f32 */
-            rate = f == SHOAL_FORMAT_F32 ? 0.7 * rates->f32_gflop_per_s
-                                         : 0.5 * rates->half_gflop_per_s;
+        const double rate = shoal_format_is_quantised(f) ? 0.58 * rates->int8_gop_per_s
+                                                         : 0.9 * rates->f32_gflop_per_s;
         const double computed = rate / 2 * weight_bytes(f);
         rank->prefill_gop_per_s[f] = rate;
         rank->decode_gb_per_s[f] = read < computed ? read : computed;
     }
+}
+
+/* GPUs: what is aimed at (scripts/dev gpu-check measures it): of the bandwidth between the 80 % of
+ * large and the 60 % of small experts, half of the tensor cores' f16 peak whatever the weights'
+ * format. Without tensor cores, as attention is and products of f32 and f16, 0.5 and 0.7 of the fma
+ * peak. */
+static void fill_gpu(shoal_cluster_rank *rank, const shoal_device_rates *rates)
+{
+    rank->f32_gflop_per_s = 0.5 * rates->f32_gflop_per_s;
+    for (shoal_format f = 0; f < SHOAL_N_FORMAT; f++) {
+        const bool tensor = f != SHOAL_FORMAT_F32 && f != SHOAL_FORMAT_F16;
+        rank->prefill_gop_per_s[f] =
+            tensor ? 0.5 * rates->half_gflop_per_s : 0.7 * rates->f32_gflop_per_s;
+        rank->decode_gb_per_s[f] = 0.75 * rates->read_gb_per_s;
+    }
+}
+
+void shoal_device_fill(shoal_cluster_rank *rank, const shoal_device_rates *rates)
+{
+    rank->read_gb_per_s = rates->read_gb_per_s;
+    if (rank->gpu >= 0)
+        fill_gpu(rank, rates);
+    else
+        fill_cpu(rank, rates);
 }

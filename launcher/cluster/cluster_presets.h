@@ -9,7 +9,8 @@
 typedef struct shoal_gpu_preset {
     const char *name;
     const char *text;
-    double memory_gb;
+    const char *driver_name; /* what the driver calls it */
+    double memory_gb;        /* as CUDA says: less than the maker does */
     double read_gb_per_s;
     double half_tflop_per_s; /* tensor cores, f16 or bf16 with f32 sums, dense */
     double int8_top_per_s;   /* tensor cores, dense */
@@ -29,6 +30,7 @@ typedef struct shoal_cpu_preset {
 
 /* NULL if there is none. */
 const shoal_gpu_preset *shoal_gpu_preset_find(const char *name);
+const shoal_gpu_preset *shoal_gpu_preset_of_driver(const char *driver_name);
 const shoal_cpu_preset *shoal_cpu_preset_find(const char *name);
 
 /* All of them, for messages and tests; a NULL name ends each. */

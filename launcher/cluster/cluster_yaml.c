@@ -20,6 +20,8 @@ static const cyaml_schema_field_t gpu_fields[] = {NEED(shoal__yaml_gpu, model),
                                                   TEXT(shoal__yaml_gpu, half_tflop_per_s),
                                                   TEXT(shoal__yaml_gpu, f32_tflop_per_s),
                                                   TEXT(shoal__yaml_gpu, pcie_gb_per_s),
+                                                  TEXT(shoal__yaml_gpu, launch_us),
+                                                  TEXT(shoal__yaml_gpu, wait_us),
                                                   CYAML_FIELD_END};
 
 static const cyaml_schema_value_t gpu_schema = {

@@ -8,7 +8,7 @@
 
 typedef struct shoal__yaml_gpu {
     char *model, *count, *memory_gb, *memory_bandwidth_gb_per_s, *int8_top_per_s, *half_tflop_per_s,
-        *f32_tflop_per_s, *pcie_gb_per_s;
+        *f32_tflop_per_s, *pcie_gb_per_s, *launch_us, *wait_us;
 } shoal__yaml_gpu;
 
 typedef struct shoal__yaml_host {

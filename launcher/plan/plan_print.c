@@ -34,9 +34,10 @@ static void print_head(const shoal__plan *plan)
     printf("cluster  %s: %d hosts, %d ranks", plan->cluster.name, (int)plan->cluster.n_host,
            (int)plan->cluster.n_rank);
     if (n_gpu > 0)
-        printf(", of them %d GPUs: planned hardware. This build has no GPU ranks yet; their\n"
-               "         figures come from published rates of the devices",
-               (int)n_gpu);
+        printf(
+            ", of them %d GPUs: planned hardware. Their figures\n"
+            "         are published rates of the devices; no run on such a GPU has been compared",
+            (int)n_gpu);
     printf("\nrouting  %s\n\n", plan->routing.name);
 }
 

@@ -12,7 +12,7 @@
 #define SCORE_NS           3.0  /* of a position that a head of a row sees, beside multiplying */
 #define LOGIT_NS           0.4  /* sampling */
 
-enum { GPU_THREADS = 256, TILE_ROWS = 8 };
+enum { TILE_ROWS = 8 };
 
 /* Jobs of a layer on a CPU, and what each takes beside its work and its barrier: the first lines of
  * its weights, and with several threads the last tile, for which the others wait. */
@@ -27,13 +27,20 @@ shoal__costs shoal__costs_of(const shoal_predict_run *run, const shoal_placement
                              const shoal_model_measured *measured)
 {
     const int32_t n_embd = run->spec->n_embd;
-    return (shoal__costs){
+    shoal__costs costs = {
         .run = run,
         .placement = placement,
         .measured = measured,
         .dispatch_row_bytes = shoal_wire_row_bytes(measured->wire.dispatch, n_embd),
         .combine_row_bytes = shoal_wire_row_bytes(measured->wire.combine, n_embd),
     };
+    for (int32_t r = 0; r < placement->n_rank; r++) {
+        costs.n_target += placement->expert_weight[r] > 0;
+        costs.n_source += placement->sequence_weight[r] > 0;
+    }
+    if (costs.n_source > run->n_sequence)
+        costs.n_source = run->n_sequence;
+    return costs;
 }
 
 static double positive(double x)
@@ -44,16 +51,16 @@ static double positive(double x)
 /* us of `values` values at ns each, in tiles of rows over the threads of a rank. */
 static double values_us(const shoal_cluster_rank *rank, double n_row, double n_value, double ns)
 {
-    double n_thread = rank->gpu >= 0 ? GPU_THREADS : rank->n_thread;
+    double n_thread = rank->n_thread;
     const double n_tile = (n_row + TILE_ROWS - 1) / TILE_ROWS;
-    if (rank->gpu < 0 && n_tile < n_thread)
+    if (n_tile < n_thread)
         n_thread = n_tile > 1 ? n_tile : 1;
     return n_row * n_value * ns * 1e-3 / n_thread;
 }
 
 static double layer_us(const shoal_cluster_rank *rank)
 {
-    const double job = rank->gpu >= 0 ? 0 : JOB_BEGIN_US + (rank->n_thread > 1 ? JOB_TAIL_US : 0);
+    const double job = JOB_BEGIN_US + (rank->n_thread > 1 ? JOB_TAIL_US : 0);
     return rank->layer_us + LAYER_JOBS * job;
 }
 
@@ -74,13 +81,16 @@ double shoal__compute_gop_per_s(const shoal_cluster_rank *rank, shoal_format for
     return rank->prefill_gop_per_s[format] > 0 ? rank->prefill_gop_per_s[format] : f32;
 }
 
+/* n_mac: of each row. */
 static double format_us(const shoal__costs *c, int32_t rank, shoal_format format, double n_bytes,
-                        double n_mac)
+                        double n_mac, double n_row)
 {
     const shoal_cluster_rank *r = rank_of(c, rank);
+    if (r->gpu >= 0)
+        return shoal__device_format_us(c, rank, format, n_bytes, n_mac, n_row);
     const double read = c->ideal.read ? 0 : n_bytes / shoal__read_gb_per_s(r, format) * 1e-3;
     const double compute =
-        c->ideal.compute ? 0 : 2 * n_mac / shoal__compute_gop_per_s(r, format) * 1e-3;
+        c->ideal.compute ? 0 : 2 * n_mac * n_row / shoal__compute_gop_per_s(r, format) * 1e-3;
     return read > compute ? read : compute;
 }
 
@@ -92,7 +102,7 @@ double shoal__pass_us(const shoal__costs *c, int32_t rank, const shoal_pass_work
         return 0;
     for (shoal_format f = 0; f < SHOAL_N_FORMAT; f++)
         if (work->n_bytes[f] > 0)
-            us += format_us(c, rank, f, (double)work->n_bytes[f], (double)work->n_mac[f] * n_row);
+            us += format_us(c, rank, f, (double)work->n_bytes[f], (double)work->n_mac[f], n_row);
     return us / n_layer;
 }
 
@@ -124,9 +134,9 @@ static double cache_us(const shoal__costs *c, int32_t rank, double n_row, double
     const double gflop = 0.8 * (r->f32_gflop_per_s > 0 ? r->f32_gflop_per_s : 50);
     const double read = c->ideal.read ? 0 : n_bytes / gb_per_s * 1e-3;
     const double compute = c->ideal.compute ? 0 : flop / gflop * 1e-3;
-    const double n_thread = r->gpu >= 0 ? GPU_THREADS : r->n_thread;
-    const double scores =
-        c->ideal.compute ? 0 : n_row * n_seen * a->n_head * SCORE_NS * 1e-3 / n_thread;
+    const double scores = c->ideal.compute || r->gpu >= 0
+                              ? 0
+                              : n_row * n_seen * a->n_head * SCORE_NS * 1e-3 / r->n_thread;
     return (read > compute ? read : compute) + scores;
 }
 
@@ -136,9 +146,11 @@ double shoal__attention_us(const shoal__costs *c, int32_t rank, double n_row, do
     const shoal_cluster_rank *r = rank_of(c, rank);
     if (n_row <= 0)
         return 0;
-    return shoal__pass_us(c, rank, &c->measured->attention, n_row, s->n_layer) +
-           cache_us(c, rank, n_row, n_chunk) +
-           values_us(r, n_row, s->n_embd, c->ideal.compute ? 0 : ATTENTION_VALUE_NS) +
+    const double us = shoal__pass_us(c, rank, &c->measured->attention, n_row, s->n_layer) +
+                      cache_us(c, rank, n_row, n_chunk);
+    if (r->gpu >= 0)
+        return us + shoal__device_attention_us(c, rank, n_row);
+    return us + values_us(r, n_row, s->n_embd, c->ideal.compute ? 0 : ATTENTION_VALUE_NS) +
            SOURCE_SHARE * layer_us(r);
 }
 
@@ -149,8 +161,10 @@ double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double
     const double ns = ROUTE_VALUE_NS + COPY_VALUE_NS * n_away;
     if (n_row <= 0)
         return 0;
-    return shoal__pass_us(c, rank, &c->measured->router, n_row, s->n_moe_layer) +
-           values_us(r, n_row, s->n_embd, c->ideal.compute ? 0 : ns) +
+    const double us = shoal__pass_us(c, rank, &c->measured->router, n_row, s->n_moe_layer);
+    if (r->gpu >= 0)
+        return us + shoal__device_route_us(c, rank, n_row, n_away);
+    return us + values_us(r, n_row, s->n_embd, c->ideal.compute ? 0 : ns) +
            values_us(r, n_row, (double)s->router.n_expert * s->router.top_k,
                      c->ideal.compute ? 0 : CHOICE_NS);
 }
@@ -158,6 +172,8 @@ double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double
 double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot)
 {
     const double n_value = n_row > 0 ? (n_slot + n_row) / n_row * c->run->spec->n_embd : 0;
+    if (rank_of(c, rank)->gpu >= 0)
+        return n_row > 0 ? shoal__device_collect_us(c, rank, n_row, n_slot) : 0;
     return values_us(rank_of(c, rank), n_row, n_value, c->ideal.compute ? 0 : RESULT_VALUE_NS);
 }
 
@@ -172,15 +188,40 @@ double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double
     const shoal_cluster_rank *r = rank_of(c, rank);
     if (n_slot <= 0)
         return 0;
+    if (r->gpu >= 0)
+        return shoal__device_slots_us(c, rank, n_row, n_slot);
     const double off = c->ideal.compute ? 0 : 1;
     return (1 - SOURCE_SHARE) * layer_us(r) + values_us(r, n_row, s->n_embd, off * COPY_VALUE_NS) +
            values_us(r, n_slot, s->n_embd, off * RESULT_VALUE_NS) +
            values_us(r, n_slot, s->n_ff_expert, off * HIDDEN_VALUE_NS);
 }
 
-double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_logit)
+static double mlp_us(const shoal__costs *c, int32_t rank, double n_row, int32_t n_ff)
 {
-    return shoal__pass_us(c, rank, &c->measured->head, n_logit, 1) +
+    return rank_of(c, rank)->gpu >= 0 && n_row > 0 && n_ff > 0
+               ? shoal__device_mlp_us(c, rank, n_row, n_ff)
+               : 0;
+}
+
+double shoal__shared_us(const shoal__costs *c, int32_t rank, double n_row)
+{
+    const shoal_spec *s = c->run->spec;
+    return shoal__pass_us(c, rank, &c->measured->shared, n_row, s->n_moe_layer) +
+           mlp_us(c, rank, n_row, s->n_ff_shared);
+}
+
+double shoal__dense_us(const shoal__costs *c, int32_t rank, double n_row)
+{
+    const shoal_spec *s = c->run->spec;
+    return shoal__pass_us(c, rank, &c->measured->dense, n_row, s->n_layer - s->n_moe_layer) +
+           mlp_us(c, rank, n_row, s->n_ff_dense);
+}
+
+double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit)
+{
+    const double device =
+        rank_of(c, rank)->gpu >= 0 ? shoal__device_ends_us(c, rank, n_row, n_logit) : 0;
+    return device + shoal__pass_us(c, rank, &c->measured->head, n_logit, 1) +
            (c->ideal.compute ? 0 : n_logit * c->run->spec->n_vocab * LOGIT_NS * 1e-3);
 }
 

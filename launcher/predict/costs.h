@@ -6,7 +6,7 @@
 
 /* What is imagined away, to see what a step is bound by. */
 typedef struct shoal__ideal {
-    bool read, compute, latency, wire, balance;
+    bool read, compute, latency, wire, pcie, balance;
 } shoal__ideal;
 
 typedef struct shoal__costs {
@@ -16,7 +16,8 @@ typedef struct shoal__costs {
     shoal__ideal ideal;
     /* Of every source: a row at this position on average. */
     double position;
-    int32_t n_work; /* how much is drawn: products of tokens, ranks and layers */
+    int32_t n_work;             /* how much is drawn: products of tokens, ranks and layers */
+    int32_t n_target, n_source; /* ranks that have experts, and that may have sequences */
     size_t dispatch_row_bytes, combine_row_bytes;
 } shoal__costs;
 
@@ -46,10 +47,25 @@ double shoal__expert_us(const shoal__costs *c, int32_t rank, double n_slot);
 /* What a rank's experts take besides, for n_row rows that came with n_slot slots, and their
  * results. */
 double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
-/* Logits and sampling of n_logit rows. */
-double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_logit);
+/* Shared experts of an MoE layer; the MLP of a dense one. */
+double shoal__shared_us(const shoal__costs *c, int32_t rank, double n_row);
+double shoal__dense_us(const shoal__costs *c, int32_t rank, double n_row);
+/* What stands before and behind the layers: logits and sampling of n_logit rows; on a GPU also the
+ * embeddings' way there. */
+double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit);
 /* Rank 0 between two steps. */
 double shoal__control_us(const shoal__costs *c, double n_sequence);
+
+/* device_costs.c: parts of these on a rank that is a GPU. One format of a pass; what stands beside
+ * the passes and the cache: values that are read and written, launches, waits, bytes over PCIe. */
+double shoal__device_format_us(const shoal__costs *c, int32_t rank, shoal_format format,
+                               double n_bytes, double n_mac, double n_row);
+double shoal__device_attention_us(const shoal__costs *c, int32_t rank, double n_row);
+double shoal__device_route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away);
+double shoal__device_slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+double shoal__device_collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+double shoal__device_mlp_us(const shoal__costs *c, int32_t rank, double n_row, int32_t n_ff);
+double shoal__device_ends_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit);
 
 /* Bytes of a dispatch message and of what comes back (comm/plan.h). */
 double shoal__dispatch_message_bytes(const shoal__costs *c, int32_t n_row, int32_t n_slot);

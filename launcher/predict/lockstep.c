@@ -149,8 +149,7 @@ static void source_us(walk *w, const part *p)
             n_away += d != r ? p->routed.rows[at(w, r, d)] : 0;
         w->work_us[r] = shoal__attention_us(c, r, n_row, (double)w->step->n_chunk[r]) +
                         shoal__route_us(c, r, n_row, n_row > 0 ? (double)n_away / n_row : 0);
-        w->shared_us[r] =
-            shoal__pass_us(c, r, &c->measured->shared, n_row, c->run->spec->n_moe_layer);
+        w->shared_us[r] = shoal__shared_us(c, r, n_row);
     }
     share_cores(w, w->work_us);
     share_cores(w, w->shared_us);
@@ -288,7 +287,9 @@ static void end(walk *w, shoal_step_prediction *out)
     double before = latest(w);
     for (int32_t r = 0; r < w->n_rank; r++)
         w->clock_us[r] =
-            before + (w->step->n_row[r] > 0 ? shoal__logits_us(w->c, r, w->step->n_logit[r]) : 0);
+            before + (w->step->n_row[r] > 0
+                          ? shoal__logits_us(w->c, r, w->step->n_row[r], w->step->n_logit[r])
+                          : 0);
     out->logits_us = latest(w) - before;
     before = latest(w);
     for (int32_t r = 1; r < w->n_rank; r++)
@@ -304,9 +305,8 @@ static double dense_us(const walk *w)
     const int32_t n_dense = s->n_layer - s->n_moe_layer;
     double most = 0;
     for (int32_t r = 0; r < w->n_rank && n_dense > 0; r++)
-        most = max2(
-            most, shoal__attention_us(w->c, r, w->step->n_row[r], w->step->n_chunk[r]) +
-                      shoal__pass_us(w->c, r, &w->c->measured->dense, w->step->n_row[r], n_dense));
+        most = max2(most, shoal__attention_us(w->c, r, w->step->n_row[r], w->step->n_chunk[r]) +
+                              shoal__dense_us(w->c, r, w->step->n_row[r]));
     return most * n_dense;
 }
 

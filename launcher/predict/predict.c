@@ -9,10 +9,10 @@
 const char *shoal_bound_text(shoal_bound bound)
 {
     static const char *const text[] = {
-        [SHOAL_BOUND_MEMORY] = "memory",        [SHOAL_BOUND_READ] = "read bandwidth",
-        [SHOAL_BOUND_COMPUTE] = "compute",      [SHOAL_BOUND_LATENCY] = "latency",
-        [SHOAL_BOUND_WIRE] = "wire bytes",      [SHOAL_BOUND_IMBALANCE] = "imbalance",
-        [SHOAL_BOUND_OVERHEAD] = "fixed costs",
+        [SHOAL_BOUND_MEMORY] = "memory",   [SHOAL_BOUND_READ] = "read bandwidth",
+        [SHOAL_BOUND_COMPUTE] = "compute", [SHOAL_BOUND_LATENCY] = "latency",
+        [SHOAL_BOUND_WIRE] = "wire bytes", [SHOAL_BOUND_IMBALANCE] = "imbalance",
+        [SHOAL_BOUND_PCIE] = "PCIe bytes", [SHOAL_BOUND_OVERHEAD] = "fixed costs",
     };
     return text[bound];
 }
@@ -50,6 +50,14 @@ static shoal_status step_of(shoal_step_prediction *out, const speed_of *s)
     return shoal__lockstep(out, &s->costs, &step, s->log);
 }
 
+static bool has_gpu(const shoal_cluster *cluster)
+{
+    for (int32_t r = 0; r < cluster->n_rank; r++)
+        if (cluster->rank[r].gpu >= 0)
+            return true;
+    return false;
+}
+
 /* What would be gained by each ideal; the largest gain is the bound. */
 static shoal_status find_bound(shoal_step_prediction *step, speed_of *s)
 {
@@ -59,10 +67,14 @@ static shoal_status find_bound(shoal_step_prediction *step, speed_of *s)
     double left = 1, best = 1.02;
     for (shoal_bound b = SHOAL_BOUND_READ; b <= SHOAL_BOUND_IMBALANCE; b++) {
         shoal_step_prediction without;
+        step->gain[b] = 1;
+        if (b == SHOAL_BOUND_PCIE && !has_gpu(s->costs.run->cluster))
+            continue;
         s->costs.ideal = (shoal__ideal){.read = b == SHOAL_BOUND_READ,
                                         .compute = b == SHOAL_BOUND_COMPUTE,
                                         .latency = b == SHOAL_BOUND_LATENCY,
                                         .wire = b == SHOAL_BOUND_WIRE,
+                                        .pcie = b == SHOAL_BOUND_PCIE,
                                         .balance = b == SHOAL_BOUND_IMBALANCE};
         SHOAL_TRY(step_of(&without, s));
         step->gain[b] = all / without.step_us;
@@ -147,19 +159,13 @@ shoal_status shoal_predict_speed(shoal_speed *speed, const shoal_predict_run *ru
                                  const shoal_model_measured *measured, bool bounds, shoal_log *log)
 {
     const size_t n_rank = (size_t)placement->n_rank;
-    const int32_t n_embd = run->spec->n_embd;
     enum { N_WORK = 1000000, N_WORK_ROUGHLY = 200000 };
-    speed_of s = {
-        .log = log,
-        .bounds = bounds,
-        .n_rank = placement->n_rank,
-        .n_sequence = run->n_sequence,
-        .costs = {.run = run,
-                  .placement = placement,
-                  .n_work = bounds ? N_WORK : N_WORK_ROUGHLY,
-                  .measured = measured,
-                  .dispatch_row_bytes = shoal_wire_row_bytes(measured->wire.dispatch, n_embd),
-                  .combine_row_bytes = shoal_wire_row_bytes(measured->wire.combine, n_embd)}};
+    speed_of s = {.log = log,
+                  .bounds = bounds,
+                  .n_rank = placement->n_rank,
+                  .n_sequence = run->n_sequence,
+                  .costs = shoal__costs_of(run, placement, measured)};
+    s.costs.n_work = bounds ? N_WORK : N_WORK_ROUGHLY;
     s.sequences = calloc(4 * n_rank, sizeof *s.sequences);
     if (s.sequences == NULL)
         return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for %zu ranks", n_rank);

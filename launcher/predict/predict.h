@@ -74,6 +74,7 @@ typedef enum shoal_bound {
     SHOAL_BOUND_COMPUTE,   /* multiplying */
     SHOAL_BOUND_LATENCY,   /* messages, whatever is in them */
     SHOAL_BOUND_WIRE,      /* their bytes */
+    SHOAL_BOUND_PCIE,      /* bytes between GPUs and their hosts */
     SHOAL_BOUND_IMBALANCE, /* experts wait for the fullest rank */
     SHOAL_BOUND_OVERHEAD,  /* fixed costs of layers and steps */
     SHOAL_N_BOUND

@@ -132,8 +132,8 @@ static double rest_us(const shoal__world *w)
         if (n == 0)
             continue;
         const double us = n_dense * shoal__attention_us(&w->costs, r, n, n) +
-                          n_dense * shoal__pass_us(&w->costs, r, &w->measured->dense, n, n_dense) +
-                          shoal__logits_us(&w->costs, r, n);
+                          n_dense * shoal__dense_us(&w->costs, r, n) +
+                          shoal__logits_us(&w->costs, r, n, n);
         most = us > most ? us : most;
     }
     return most + shoal__control_us(&w->costs, w->run->n_sequence);

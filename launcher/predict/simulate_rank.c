@@ -105,8 +105,7 @@ static shoal_status send_rows(worker *k, shoal__counts *c, int32_t layer, double
     c->bare_messages += bare_messages(k, is_target);
     charge(k, c, SHOAL__PART_SEND, at_us);
     if (n_row > 0)
-        shoal_sim_compute(k->transport, shoal__pass_us(&w->costs, k->rank, &w->measured->shared,
-                                                       n_row, w->run->spec->n_moe_layer));
+        shoal_sim_compute(k->transport, shoal__shared_us(&w->costs, k->rank, n_row));
     charge(k, c, SHOAL__PART_ATTENTION, at_us);
     return SHOAL_OK;
 }

@@ -40,7 +40,10 @@ static void check_cluster(const shoal_cluster *c)
         const shoal_cluster_rank *rank = &c->rank[r];
         ck_assert(rank->host >= 0 && rank->host < c->n_host);
         ck_assert(rank->memory_bytes > 1000000000u && rank->read_gb_per_s > 1);
-        ck_assert(rank->f32_gflop_per_s > 1 && rank->layer_us > 0);
+        ck_assert(rank->f32_gflop_per_s > 1);
+        const bool gpu = rank->gpu >= 0;
+        ck_assert((rank->layer_us > 0) == !gpu && (rank->launch_us > 0) == gpu);
+        ck_assert((rank->pcie_gb_per_s > 0) == gpu && (rank->wait_us > 0) == gpu);
         for (int f = 0; f < SHOAL_N_FORMAT; f++) {
             ck_assert(rank->decode_gb_per_s[f] > 0);
             ck_assert(rank->decode_gb_per_s[f] <= rank->read_gb_per_s);
@@ -75,7 +78,7 @@ START_TEST(reads_every_example)
         n++;
     }
     closedir(dir);
-    ck_assert_int_eq(n, 8);
+    ck_assert_int_eq(n, 9);
 }
 END_TEST
 
@@ -125,7 +128,7 @@ START_TEST(ranks_of_a_host_share_it)
     ck_assert_int_eq(c.n_rank, 2);
     ck_assert_int_eq(c.rank[0].gpu, 0);
     ck_assert_int_eq(c.rank[1].gpu, -1);
-    ck_assert_uint_eq(c.rank[0].memory_bytes, 23000000000);
+    ck_assert_uint_eq(c.rank[0].memory_bytes, 24400000000);
     ck_assert_str_eq(c.rank[0].device, "GeForce RTX 4090");
     shoal_cluster_close(&c);
 }
@@ -234,10 +237,11 @@ START_TEST(figures_of_the_file_replace_the_presets)
 {
     char path[64];
     shoal_cluster c;
-    file_of(path, "hosts: [{name: a, cores: 3, memory_gb: 100, reserve_gb: 10, cpu: n100, "
-                  "memory_bandwidth_gb_per_s: 50, f32_tflop_per_s: 1, ranks: [cpu, cuda, cpu], "
-                  "gpus: [{model: mine, memory_gb: 11, memory_bandwidth_gb_per_s: 400, "
-                  "half_tflop_per_s: 50, f32_tflop_per_s: 10, pcie_gb_per_s: 3}]}]\n");
+    file_of(path,
+            "hosts: [{name: a, cores: 3, memory_gb: 100, reserve_gb: 10, cpu: n100, "
+            "memory_bandwidth_gb_per_s: 50, f32_tflop_per_s: 1, ranks: [cpu, cuda, cpu], "
+            "gpus: [{model: mine, memory_gb: 11, memory_bandwidth_gb_per_s: 400, "
+            "half_tflop_per_s: 50, f32_tflop_per_s: 10, pcie_gb_per_s: 3, launch_us: 4}]}]\n");
     ck_assert_int_eq(shoal_cluster_read_file(&c, path, fresh_log()), SHOAL_OK);
     unlink(path);
     ck_assert_int_eq(c.n_rank, 3);
@@ -248,10 +252,12 @@ START_TEST(figures_of_the_file_replace_the_presets)
     ck_assert_double_eq_tol(c.rank[2].read_gb_per_s, 25, 1e-9);
     ck_assert_double_eq_tol(c.rank[2].prefill_gop_per_s[SHOAL_FORMAT_BF16], 450, 1e-6);
     ck_assert_double_eq_tol(c.rank[2].prefill_gop_per_s[SHOAL_FORMAT_Q4], 0.58 * 166 * 1.5, 1e-6);
-    ck_assert_double_eq_tol(shoal_cluster_link_at(&c, 0, 1)->gb_per_s, 3, 1e-9);
-    ck_assert_double_eq_tol(shoal_cluster_link_at(&c, 0, 2)->gb_per_s, 5, 1e-9);
-    ck_assert_double_gt(shoal_cluster_link_at(&c, 0, 1)->latency_us,
-                        shoal_cluster_link_at(&c, 0, 2)->latency_us);
+    ck_assert_double_eq_tol(c.rank[1].pcie_gb_per_s, 3, 1e-9);
+    ck_assert_double_eq_tol(c.rank[1].launch_us, 4, 1e-9);
+    ck_assert_double_eq_tol(c.rank[1].decode_gb_per_s[SHOAL_FORMAT_Q4], 300, 1e-9);
+    ck_assert_double_eq_tol(c.rank[1].prefill_gop_per_s[SHOAL_FORMAT_Q4], 25000, 1e-6);
+    ck_assert_uint_eq(c.host[0].room_bytes, 90000000000);
+    ck_assert_double_eq_tol(shoal_cluster_link_at(&c, 0, 1)->gb_per_s, 5, 1e-9);
     shoal_cluster_close(&c);
 }
 END_TEST

@@ -282,6 +282,51 @@ START_TEST(better_hardware_is_never_slower)
 }
 END_TEST
 
+static double decode_us(const shoal_predict_run *run)
+{
+    return speed_of(run, NULL, NULL).decode.step_us;
+}
+
+/* One token on one GPU, layer by layer: 9 launches of attention; norm, integers, logits, choice and
+ * one message; the message taken, rows brought together, activation and results packed, gate and
+ * up, down, and the list of each ahead of it; results added, twice. And 9 around the layers. The
+ * choice is waited for, and the logits. */
+START_TEST(a_gpu_costs_launches_waits_and_pcie)
+{
+    enum { LAUNCHES = 9 + 5 + 8 + 2, AROUND = 9 };
+    fixture f;
+    shoal_cluster c;
+    open_fixture(&f, "Qwen3-30B-A3B");
+    make_cluster(&c, 1, 64);
+    c.rank[0].gpu = 0;
+    c.rank[0].pcie_gb_per_s = 25;
+    const shoal_gpu_preset *p = shoal_gpu_preset_find("rtx4090");
+    ck_assert_ptr_eq(p, shoal_gpu_preset_of_driver("NVIDIA GeForce RTX 4090"));
+    shoal_device_fill(&c.rank[0],
+                      &(shoal_device_rates){.f32_gflop_per_s = p->f32_tflop_per_s * 1e3,
+                                            .half_gflop_per_s = p->half_tflop_per_s * 1e3,
+                                            .read_gb_per_s = p->read_gb_per_s});
+    const shoal_predict_run run = run_of(&f, &c, 1);
+    const double n_layer = f.spec.n_layer, bare = decode_us(&run);
+    c.rank[0].launch_us = 1;
+    ck_assert_double_eq_tol(decode_us(&run) - bare, n_layer * LAUNCHES + AROUND, 1e-6 * bare);
+    c.rank[0].launch_us = 0;
+    c.rank[0].wait_us = 10;
+    ck_assert_double_eq_tol(decode_us(&run) - bare, 10 * (n_layer + 1), 1e-6 * bare);
+    c.rank[0].wait_us = 0;
+    /* a row of 2,304 bytes out and back in, 8 results of 4,096 bytes out and in */
+    const double row = 2 * (2304.0 + 8 * 4096);
+    const shoal_spec *s = &f.spec;
+    const double ends = 4.0 * (2 * s->n_embd + s->attention.rope.n_rot + s->n_vocab);
+    c.rank[0].pcie_gb_per_s = 0.5;
+    ck_assert_double_eq_tol(decode_us(&run) - bare,
+                            (n_layer * row + ends) * (1 / 0.5 - 1 / 25.0) * 1e-3, 1e-6 * bare);
+    ck_assert_int_eq(speed_of(&run, NULL, NULL).decode.bound, SHOAL_BOUND_PCIE);
+    shoal_cluster_close(&c);
+    close_fixture(&f);
+}
+END_TEST
+
 /* Messages of the same choices, as comm plans them. */
 START_TEST(bytes_are_those_of_the_exchange)
 {
@@ -357,6 +402,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, nobody_gets_more_than_fits);
     SHOAL_TEST(suite, weak_ranks_become_expert_only);
     SHOAL_TEST(suite, better_hardware_is_never_slower);
+    SHOAL_TEST(suite, a_gpu_costs_launches_waits_and_pcie);
     SHOAL_TEST(suite, bytes_are_those_of_the_exchange);
 }
 
