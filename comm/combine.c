@@ -88,7 +88,9 @@ static shoal_status send_results(shoal_exchange *x, shoal_comm *comm, const floa
             SHOAL_TRY(send_to(x, comm, s));
     }
     (void)rows_home(&x->plan, rank, &own);
-    encode_results(x->combine_in + (size_t)own * x->combine_row_bytes, x, rank, done);
+    encode_results(x->own_results != NULL ? x->own_results
+                                          : x->combine_in + (size_t)own * x->combine_row_bytes,
+                   x, rank, done);
     for (int32_t i = 1; i < n_rank; i++) {
         int32_t s = (rank + i) % n_rank;
         if (x->packed_bytes[s] == 0)
@@ -115,14 +117,18 @@ shoal_status shoal_combine_end(float *acc, shoal_exchange *x, shoal_comm *comm)
     const shoal_plan *plan = &x->plan;
     const bool exact = plan->kind == SHOAL_COMBINE_EXACT;
     SHOAL_TRY(shoal_comm_wait(comm, x->recv_request + 2 * n_rank, n_rank, "combine rows"));
-    const shoal_sum sum = {.acc = acc,
-                           .from = x->combine_in,
-                           .encoding = x->config.wire.combine,
-                           .home = exact ? plan->slot_of : plan->row_of,
-                           .weight = exact ? plan->topk_weight : NULL,
-                           .k = exact ? plan->top_k : n_rank,
-                           .n_row = plan->n_token,
-                           .n_col = x->config.n_embd};
+    shoal_sum sum = {.acc = acc,
+                     .from = x->combine_in,
+                     .encoding = x->config.wire.combine,
+                     .home = exact ? plan->slot_of : plan->row_of,
+                     .weight = exact ? plan->topk_weight : NULL,
+                     .k = exact ? plan->top_k : n_rank,
+                     .n_row = plan->n_token,
+                     .n_col = x->config.n_embd};
+    if (x->own_results != NULL) {
+        sum.own = x->own_results;
+        sum.n_own = rows_home(plan, x->config.rank, &sum.own_first);
+    }
     shoal_op_sum_rows(&x->compute, &sum);
     return SHOAL_OK;
 }

@@ -24,8 +24,8 @@ static shoal_status post_dispatch_receives(shoal_exchange *x, shoal_comm *comm)
     return SHOAL_OK;
 }
 
-/* Message for rank d into x->send_buffer[d], of which a device may still be packing rows; returns
- * its bytes. */
+/* Message for rank d into x->send_buffer[d] (its own rows may stay on the device), of which a
+ * device may still be packing rows; returns its bytes. */
 static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int32_t layer)
 {
     const shoal_plan *plan = &x->plan;
@@ -42,7 +42,8 @@ static size_t pack(shoal_exchange *x, int32_t d, shoal_rows h, int64_t step, int
         .layer = layer,
         .more_bytes = n_bytes - first_part(x, n_bytes),
     };
-    const shoal_pack rows = {.out = parts.row,
+    const bool on_device = d == x->config.rank && x->own_rows != NULL;
+    const shoal_pack rows = {.out = on_device ? x->own_rows : parts.row,
                              .encoding = x->config.wire.dispatch,
                              .x = h,
                              .index = plan->send_row_token + row0,
@@ -251,7 +252,8 @@ static shoal_status unpack(shoal_exchange *x, shoal_comm *comm, int32_t source,
     if (slot != header.n_slot)
         return fail_message(comm, source, step, layer,
                             "the slots of its rows do not add up to the slots of its header");
-    unpack_rows(x, parts.row, row0, (int32_t)header.n_row);
+    const bool on_device = source == x->config.rank && x->own_rows != NULL;
+    unpack_rows(x, on_device ? x->own_rows : parts.row, row0, (int32_t)header.n_row);
     return SHOAL_OK;
 }
 

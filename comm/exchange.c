@@ -38,6 +38,7 @@ size_t shoal__row_groups(const shoal_exchange_config *config)
 typedef struct limits {
     size_t n_token, n_send_message, n_send_row, n_send_slot; /* as a source, own rows included */
     size_t n_recv_row, n_recv_slot;                          /* as a target, own rows included */
+    size_t n_own_slot;                                       /* of one row that stays here */
 } limits;
 
 static limits limits_of(const shoal_exchange_config *config)
@@ -59,6 +60,7 @@ static limits limits_of(const shoal_exchange_config *config)
     }
     if (config->n_local_max[config->rank] > 0) {
         most.n_recv_row = n_source * n_token_max;
+        most.n_own_slot = (size_t)shoal__row_slots_max(config, config->rank);
         most.n_recv_slot = most.n_recv_row * (size_t)shoal__row_slots_max(config, config->rank);
     }
     assert(most.n_recv_slot <= INT32_MAX && most.n_send_slot <= INT32_MAX);
@@ -177,6 +179,14 @@ static void carve_outgoing(shoal_exchange *x, shoal_arena *arena, const limits *
     x->recv_request = carve_requests(arena, 3 * n_rank);
 }
 
+/* Rows that this rank sends to itself stay on its device. */
+static void carve_own(shoal_exchange *x, shoal_arena *device, const limits *most)
+{
+    const size_t n_result = x->config.wire.kind == SHOAL_COMBINE_REDUCED ? 1 : most->n_own_slot;
+    x->own_rows = shoal_arena_take(device, most->n_token, x->dispatch_row_bytes);
+    x->own_results = shoal_arena_take(device, most->n_token * n_result, x->combine_row_bytes);
+}
+
 void shoal_exchange_carve(shoal_exchange *exchange, shoal_arenas arenas,
                           const shoal_exchange_config *config, const shoal_compute *compute)
 {
@@ -198,6 +208,8 @@ void shoal_exchange_carve(shoal_exchange *exchange, shoal_arenas arenas,
     carve_recv(&x->recv, arenas, config, &most);
     carve_incoming(x, arena);
     carve_outgoing(x, arena, &most);
+    if (arenas.host != arenas.device)
+        carve_own(x, arenas.device, &most);
 }
 
 shoal_status shoal_exchange_drain(shoal_exchange *x, shoal_comm *comm)

@@ -99,7 +99,9 @@ typedef struct shoal_exchange {
     unsigned char **encoded; /* [n_token_max] the row of each token in send_memory, NULL: not yet */
     unsigned char **recv_buffer; /* [n_rank] dispatch messages coming in; NULL: none can come */
     size_t *recv_capacity;       /* [n_rank] bytes */
-    unsigned char *combine_out;  /* encoded results for other sources, in recv order */
+    /* Where the host's memory is not the device's: own rows and results, as they would travel. */
+    unsigned char *own_rows, *own_results; /* device, [n_token_max ..]; else NULL */
+    unsigned char *combine_out;            /* encoded results for other sources, in recv order */
     unsigned char *combine_in;   /* encoded results of own slots (or rows), in send order */
     float *combine_row;          /* [n_thread, n_embd] reduced: the sum of a row, per worker */
     shoal_request *send_request; /* [3, n_rank] dispatch, dispatch second part, combine */

@@ -113,7 +113,7 @@ void shoal_op_gather(const shoal_compute *c, const shoal_gather *gather);
 
 /* Row i of `out` = row index[i] of x as it travels (wire.h). */
 typedef struct shoal_pack {
-    unsigned char *out; /* [n_row, row bytes], aligned to 4; host */
+    unsigned char *out; /* [n_row, row bytes], aligned to 4; host or device */
     shoal_wire_encoding encoding;
     shoal_rows x;         /* device; int8, if there, serves SHOAL_WIRE_INT8 */
     const int32_t *index; /* [n_row] host */
@@ -127,7 +127,7 @@ void shoal_op_pack_rows(const shoal_compute *c, const shoal_pack *pack);
 /* Row i of `out` = 0; fma(slot_weight[s], row slot_done[s] of done, .) over its slots s in
  * [row_slot[i], row_slot[i + 1]), as it travels. */
 typedef struct shoal_pack_sums {
-    unsigned char *out; /* [n_row, row bytes], aligned to 4; host */
+    unsigned char *out; /* [n_row, row bytes], aligned to 4; host or device */
     shoal_wire_encoding encoding;
     const float *done;        /* [.., n_col] device */
     const int32_t *row_slot;  /* [n_row + 1] host */
@@ -142,17 +142,20 @@ void shoal_op_pack_sums(const shoal_compute *c, const shoal_pack_sums *pack);
 typedef struct shoal_unpack {
     float *f32;                /* [n_row, n_col] device, or NULL with int8 */
     shoal_int8_group *int8;    /* [n_row, groups] device, or NULL */
-    const unsigned char *from; /* [n_row, row bytes], aligned to 4; host */
+    const unsigned char *from; /* [n_row, row bytes], aligned to 4; host or device */
     shoal_wire_encoding encoding;
     int32_t n_row, n_col;
 } shoal_unpack;
 void shoal_op_unpack_rows(const shoal_compute *c, const shoal_unpack *unpack);
 
-/* acc [n_row, n_col] = 0; fma(weight[i, j], row home[i, j] of `from`, .) in the order of j; no row
- * where home is -1. */
+/* acc [n_row, n_col] = 0; fma(weight[i, j], row home[i, j], .) in the order of j; no row where home
+ * is -1. Row r is row r of `from`, or row r - own_first of `own` where own_first <= r < own_first +
+ * n_own. */
 typedef struct shoal_sum {
     float *acc;                /* device */
     const unsigned char *from; /* rows as they travel, f32 or bf16; host */
+    const unsigned char *own;  /* the same, device; NULL with n_own 0 */
+    int32_t own_first, n_own;
     shoal_wire_encoding encoding;
     const int32_t *home; /* [n_row, k] host */
     const float *weight; /* [n_row, k] host; NULL: 1 */

@@ -72,6 +72,13 @@ void shoal_op_unpack_rows(const shoal_compute *c, const shoal_unpack *unpack)
         shoal__for_rows(c, unpack_row, unpack, unpack->n_row, ROWS);
 }
 
+static const unsigned char *row_home(const shoal_sum *s, int32_t home, size_t row_bytes)
+{
+    const int32_t own = home - s->own_first;
+    return own >= 0 && own < s->n_own ? s->own + (size_t)own * row_bytes
+                                      : s->from + (size_t)home * row_bytes;
+}
+
 static void sum_row(const void *job, const shoal_kernels *kernels, int32_t i, int32_t worker)
 {
     (void)worker;
@@ -82,7 +89,7 @@ static void sum_row(const void *job, const shoal_kernels *kernels, int32_t i, in
     for (int64_t at = (int64_t)i * s->k; at < ((int64_t)i + 1) * s->k; at++)
         if (s->home[at] >= 0)
             shoal_wire_axpy(acc, s->encoding, kernels, s->weight != NULL ? s->weight[at] : 1.0F,
-                            s->from + (size_t)s->home[at] * row_bytes, s->n_col);
+                            row_home(s, s->home[at], row_bytes), s->n_col);
 }
 
 void shoal_op_sum_rows(const shoal_compute *c, const shoal_sum *sum)

@@ -127,6 +127,7 @@ static void moe_oracle(float *acc, const moe_world *w, int32_t layer, int32_t g)
 /* One rank's own things. */
 typedef struct moe_rank {
     shoal_arena arena;
+    shoal_arena device; /* of odd ranks, whose rows and messages do not share one arena */
     shoal_exchange x;
     shoal_pool *pool;
     int32_t rank;
@@ -163,7 +164,8 @@ static void moe_carve(moe_rank *m, const moe_world *w)
                                     .may_source = may_source,
                                     .slot_bytes = w->slot_bytes,
                                     .wire = w->wire};
-    shoal_exchange_carve(&m->x, shoal_arenas_same(&m->arena), &config,
+    shoal_arenas arenas = {&m->arena, m->rank % 2 != 0 ? &m->device : &m->arena};
+    shoal_exchange_carve(&m->x, arenas, &config,
                          &(shoal_compute){.kernels = w->kernels, .pool = m->pool});
     m->done = SHOAL_TAKE(&m->arena, (size_t)m->x.n_slot_max * MOE_EMBD, float);
 }
@@ -177,8 +179,10 @@ static moe_rank *moe_rank_open(const moe_world *w, int32_t rank)
     if (w->n_thread > 0)
         ck_assert_int_eq(shoal_pool_open(&m->pool, w->n_thread, &log), SHOAL_OK);
     shoal_arena_measure(&m->arena, "session");
+    shoal_arena_measure(&m->device, "session, device");
     moe_carve(m, w);
     ck_assert_int_eq(shoal_arena_open(&m->arena, &log), SHOAL_OK);
+    ck_assert_int_eq(shoal_arena_open(&m->device, &log), SHOAL_OK);
     moe_carve(m, w);
     for (int32_t g = 0; g < w->n_token; g++)
         if (w->source[g % w->n_source] == rank)
@@ -189,8 +193,9 @@ static moe_rank *moe_rank_open(const moe_world *w, int32_t rank)
 static void moe_rank_close(moe_rank *m)
 {
     shoal_pool_close(m->pool);
-    ck_assert(shoal_arena_check(&m->arena));
+    ck_assert(shoal_arena_check(&m->arena) && shoal_arena_check(&m->device));
     shoal_arena_close(&m->arena);
+    shoal_arena_close(&m->device);
     free(m);
 }
 
