@@ -8,9 +8,9 @@ import tempfile
 
 SOURCE = os.environ["SHOAL_SOURCE_DIR"]
 CHECK = os.path.join(SOURCE, "scripts", "check-layers")
-SUFFIXES = (".c", ".h", ".cu", ".cuh", "CMakeLists.txt")
+SUFFIXES = (".c", ".h", ".inc", ".cu", ".cuh", ".cpp", "CMakeLists.txt")
 
-# file, line that is appended, what the check must say (None: it must accept it)
+# file, line that is appended, what the check must say of it (None: it must accept it)
 PLANTS = [
     ("comm/planted.c", '#include "experts/shard.h"', "comm may not include experts"),
     ("comm/mpi/planted.c", '#include "experts/shard.h"', "comm may not include experts"),
@@ -49,7 +49,31 @@ PLANTS = [
      "may not link experts"),
     ("runtime/base/CMakeLists.txt", "shoal_library(shoal_base SOURCES a.c\n  USES shoal_other)",
      "may not link it"),
+    ("runtime/kernels/planted.c", "#include <cuda_runtime.h>", "only */cuda/*"),
+    ("runtime/model/planted.h", "#include <cuda_fp16.h>", "only */cuda/*"),
+    ("experts/planted.c", "#include <cuda.h>", "only */cuda/*"),
+    ("runtime/kernels/cuda/planted.cu", '#include "comm/wire.h"', "may not include comm"),
+    ("runtime/kernels/cuda/planted.cuh", '#include "experts/router.h"', "may not include experts"),
+    ("runtime/kernels/cuda/planted.cpp", '#include "runtime/model/model.h"', "may not include runtime/model"),
+    ("runtime/kernels/cuda/planted.cu", "#include <mpi.h>", "only comm/mpi"),
+    ("runtime/kernels/cuda/planted.cpp", "#include <jansson.h>", "only runtime/base"),
+    ("runtime/kernels/cuda/planted.cuh", "#include <thrust/sort.h>", "without a door"),
+    ("runtime/kernels/cuda/planted.cpp", 'const char *p() { return getenv("P"); }', "environment"),
+    ("runtime/kernels/cuda/planted.cu", "void p() { abort(); }", "only launcher/main.c"),
+    ("runtime/kernels/cuda/planted.cu", "void p() { k<<<1, 32>>>(); }", "<<<: kernels are started by SHOAL_LAUNCH"),
+    ("runtime/kernels/cuda/planted.cuh", "void p() { cudaLaunchKernel(k, 1, 32, 0, 0, 0); }",
+     "cudaLaunchKernel: kernels are started by SHOAL_LAUNCH"),
+    ("runtime/kernels/cuda/planted.cu", "__global__ void k() { __shared__ float x[32]; }", "comes from SHOAL_SHARED"),
+    ("runtime/kernels/cuda/ptx.cuh", "static __device__ void p() { extern __shared__ int x[]; }", "comes from SHOAL_SHARED"),
+    ("runtime/kernels/cuda/planted.cu", 'static __device__ void p() { asm volatile("bar.sync 0;"); }', "in ptx.cuh only"),
+    ("runtime/kernels/cuda/launch.cuh", 'static __device__ void q() { __asm__("bar.sync 0;"); }', "in ptx.cuh only"),
+    ("runtime/model/planted.cu", "__global__ void k() {}", "lie in folders named cuda"),
+    ("experts/planted.cpp", "int p();", "lie in folders named cuda"),
     ("comm/mpi/planted.c", "#include <mpi.h>", None),
+    ("runtime/kernels/cuda/planted.cu", "#include <cuda_runtime.h>", None),
+    ("runtime/kernels/cuda/launch.cuh", "#define P(k) k<<<1, 1>>>()", None),
+    ("runtime/kernels/cuda/ptx.cuh", 'static __device__ void p() { asm("bar.sync 0;"); }', None),
+    ("runtime/kernels/cuda/planted.cu", '// k<<<1, 1>>>, __shared__, asm("")', None),
     ("launcher/bootstrap.c", "#include <mpi.h>", None),
     ("launcher/planted.c", 'const char *p(void) { return getenv("P"); }', None),
     ("launcher/main.c", "void p(void) { exit(1); }", None),
@@ -59,48 +83,62 @@ PLANTS = [
 ]
 
 
-def run_check(root):
-    done = subprocess.run([CHECK, root], capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+class Tree:
+    """A copy of the sources with lines appended."""
+
+    def __init__(self, folder):
+        self.root = folder
+        self.places = {}  # file:line -> (what was planted, what is wanted)
+        for top in ("runtime", "comm", "experts", "launcher"):
+            shutil.copytree(os.path.join(SOURCE, top), os.path.join(folder, top), ignore=lambda folder, names: [
+                n for n in names
+                if not n.endswith(SUFFIXES) and not os.path.isdir(os.path.join(folder, n))])
+
+    def plant(self, path, line, wanted):
+        full = os.path.join(self.root, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        before = ""
+        if os.path.exists(full):
+            with open(full, encoding="utf-8") as f:
+                before = f.read()
+        with open(full, "a", encoding="utf-8") as f:
+            f.write("\n" + line + "\n")
+        number = before.count("\n") + 2 + (line.count("\n") if path.endswith("CMakeLists.txt") else 0)
+        if wanted is not None and (" no layer" in wanted or "folders named" in wanted):
+            number = 1  # it is the file that is wrong
+        place = f"{path}:{number}"
+        assert place not in self.places, f"{place} twice"
+        self.places[place] = (line, wanted)
+
+    def check(self):
+        """The exit status, what was said by place, and all of it."""
+        done = subprocess.run([CHECK, self.root], capture_output=True, text=True, check=False)
+        said = {}
+        for line in done.stdout.splitlines():
+            place, found, text = line.partition(": ")
+            if found and ":" in place:
+                said.setdefault(place, []).append(text)
+        return done.returncode, said, done.stdout + done.stderr
 
 
 def main():
-    failures = 0
-    with tempfile.TemporaryDirectory(prefix="shoal-layers-") as root:
-        for top in ("runtime", "comm", "experts", "launcher"):
-            shutil.copytree(os.path.join(SOURCE, top), os.path.join(root, top), ignore=lambda folder, names: [
-                n for n in names
-                if not n.endswith(SUFFIXES) and not os.path.isdir(os.path.join(folder, n))])
-        code, said = run_check(root)
-        if code != 0:
-            print(f"the tree itself: exit {code}\n{said}")
-            return 1
+    failures = []
+    with tempfile.TemporaryDirectory(prefix="shoal-layers-") as folder:
+        good, bad = Tree(os.path.join(folder, "good")), Tree(os.path.join(folder, "bad"))
         for path, line, wanted in PLANTS:
-            full = os.path.join(root, path)
-            os.makedirs(os.path.dirname(full), exist_ok=True)
-            before = None
-            if os.path.exists(full):
-                with open(full) as f:
-                    before = f.read()
-            with open(full, "a") as f:
-                f.write("\n" + line + "\n")
-            at = f"{path}:{(before or '').count(chr(10)) + 2 + (line.count(chr(10)) if 'CMake' in path else 0)}:"
-            code, said = run_check(root)
-            if wanted is None and code != 0:
-                print(f"refused: {path}: {line}\n{said}")
-                failures += 1
-            elif wanted is not None and (code != 1 or wanted not in said):
-                print(f"not seen (exit {code}): {path}: {line}\n{said}")
-                failures += 1
-            elif wanted is not None and "no layer" not in wanted and at not in said:
-                print(f"place {at} not named: {path}: {line}\n{said}")
-                failures += 1
-            if before is None:
-                os.remove(full)
-            else:
-                with open(full, "w") as f:
-                    f.write(before)
-    print(f"{len(PLANTS)} plants, {failures} failures")
+            (good if wanted is None else bad).plant(path, line, wanted)
+        code, _, text = good.check()  # the tree as it is, and what must be accepted
+        if code != 0:
+            failures.append(f"refused (exit {code}):\n{text}")
+        code, said, text = bad.check()
+        if code != 1:
+            failures.append(f"exit {code} with violations planted:\n{text}")
+        for place, (line, wanted) in bad.places.items():
+            if len(said.get(place, [])) != 1 or wanted not in said[place][0]:
+                failures.append(f"{place}: {line}: wanted once: {wanted}: got {said.get(place)}")
+        for place in sorted(set(said) - set(bad.places)):
+            failures.append(f"{place}: nothing was planted there: {said[place]}")
+    print("\n".join(failures + [f"{len(PLANTS)} plants, {len(failures)} failures"]))
     return 1 if failures else 0
 
 
