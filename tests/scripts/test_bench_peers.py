@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 
 SOURCE = os.environ["SHOAL_SOURCE_DIR"]
@@ -62,6 +63,29 @@ class BenchPeers(unittest.TestCase):
         line = self.script.markdown(self.peers, [row])[-1]
         self.assertIn("1.00 (>= 1.6, missed)", line)
         self.assertIn("0.50 (>= 0.75, missed)", line)
+
+    def test_kernels_that_the_cpu_lacks(self):
+        """A run that ends so is no failure, and is not tried again; another one is."""
+        row = next(row for row in self.script.rows() if row.of.kernels == "avx512-bf16")
+        with tempfile.TemporaryDirectory() as folder:
+            self.peers.binary = os.path.join(folder, "shoal")
+            for status, text in ((69, "kernels 'avx512-bf16' need AVX512_BF16, which this CPU lacks; use 'auto'"),
+                                 (69, "rank 1 did not answer"), (1, "kernels 'x' need y, which this CPU lacks")):
+                with open(self.peers.binary, "w", encoding="utf-8") as file:
+                    file.write(f'#!/bin/sh\necho >>{folder}/runs\necho "[0 here] error: {text}" >&2\nexit {status}\n')
+                os.chmod(self.peers.binary, 0o755)
+                self.peers.lacking.clear()
+                self.peers.measure(row.of)
+                self.peers.measure(row.of)
+                with open(f"{folder}/runs", encoding="utf-8") as file:
+                    n_run = len(file.readlines())
+                os.unlink(f"{folder}/runs")
+                lacking = status == 69 and "CPU" in text
+                self.assertEqual(n_run, 1 if lacking else 2)
+                self.peers.results.pop(row.peer, None)
+                self.give(row.peer, 63, 10)
+                self.assertIn("| not on this CPU | 63.0 (" if lacking else "| failed | 63.0 (", self.script.markdown(self.peers, [row])[-1])
+                self.assertEqual(self.peers.failed([row]), not lacking)
 
     def test_list(self):
         run = subprocess.run([SCRIPT, "--list", "--quick", "--only", "2 ranks"], capture_output=True, text=True, check=False)
