@@ -169,11 +169,12 @@ double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double
                      c->ideal.compute ? 0 : CHOICE_NS);
 }
 
-double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot)
+double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                         double n_home)
 {
     const double n_value = n_row > 0 ? (n_slot + n_row) / n_row * c->run->spec->n_embd : 0;
     if (rank_of(c, rank)->gpu >= 0)
-        return n_row > 0 ? shoal__device_collect_us(c, rank, n_row, n_slot) : 0;
+        return n_row > 0 ? shoal__device_collect_us(c, rank, n_row, n_home) : 0;
     return values_us(rank_of(c, rank), n_row, n_value, c->ideal.compute ? 0 : RESULT_VALUE_NS);
 }
 
@@ -182,14 +183,17 @@ double shoal__expert_us(const shoal__costs *c, int32_t rank, double n_slot)
     return shoal__pass_us(c, rank, &c->measured->expert, n_slot, 1);
 }
 
-double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot)
+double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                       double n_in, double n_out)
 {
     const shoal_spec *s = c->run->spec;
     const shoal_cluster_rank *r = rank_of(c, rank);
     if (n_slot <= 0)
         return 0;
     if (r->gpu >= 0)
-        return shoal__device_slots_us(c, rank, n_row, n_slot);
+        return shoal__device_slots_us(c, rank, n_row, n_slot,
+                                      n_in * (double)c->dispatch_row_bytes +
+                                          n_out * (double)c->combine_row_bytes);
     const double off = c->ideal.compute ? 0 : 1;
     return (1 - SOURCE_SHARE) * layer_us(r) + values_us(r, n_row, s->n_embd, off * COPY_VALUE_NS) +
            values_us(r, n_slot, s->n_embd, off * RESULT_VALUE_NS) +

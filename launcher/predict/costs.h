@@ -40,13 +40,16 @@ double shoal__pass_us(const shoal__costs *c, int32_t rank, const shoal_pass_work
 double shoal__attention_us(const shoal__costs *c, int32_t rank, double n_row, double n_chunk);
 /* Norm, router and packing of rows that go to n_away other ranks each on average. */
 double shoal__route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away);
-/* Adding up the results of n_slot slots. */
-double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+/* Adding up the results of n_slot slots; n_home: results that come from other ranks, as rows of the
+ * wire. */
+double shoal__collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                         double n_home);
 /* An expert with n_slot rows, without what is the same for all experts of a layer. */
 double shoal__expert_us(const shoal__costs *c, int32_t rank, double n_slot);
-/* What a rank's experts take besides, for n_row rows that came with n_slot slots, and their
- * results. */
-double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+/* What a rank's experts take besides, for n_row rows with n_slot slots and their results; n_in,
+ * n_out: rows that come from other ranks and results that go there. */
+double shoal__slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                       double n_in, double n_out);
 /* Shared experts of an MoE layer; the MLP of a dense one. */
 double shoal__shared_us(const shoal__costs *c, int32_t rank, double n_row);
 double shoal__dense_us(const shoal__costs *c, int32_t rank, double n_row);
@@ -62,8 +65,9 @@ double shoal__device_format_us(const shoal__costs *c, int32_t rank, shoal_format
                                double n_bytes, double n_mac, double n_row);
 double shoal__device_attention_us(const shoal__costs *c, int32_t rank, double n_row);
 double shoal__device_route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away);
-double shoal__device_slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
-double shoal__device_collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot);
+double shoal__device_slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                              double n_wire_bytes);
+double shoal__device_collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_home);
 double shoal__device_mlp_us(const shoal__costs *c, int32_t rank, double n_row, int32_t n_ff);
 double shoal__device_ends_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit);
 

@@ -1,6 +1,7 @@
 /* The costs of a rank on a GPU, by the formulas of docs/PERFORMANCE.md, "plan": a layer is some
  * tens of kernels whose launches cost the host time whatever they do, and a few places where the
- * host waits for the device; rows pass through the host's memory, over PCIe. Counted from the line
+ * host waits for the device; rows of other
+ * ranks, and for them, pass through the host's memory, over PCIe. Counted from the line
  * as it is (runtime/model, runtime/kernels/cuda). */
 #include "launcher/predict/costs.h"
 
@@ -98,30 +99,30 @@ double shoal__device_route_us(const shoal__costs *c, int32_t rank, double n_row,
      * where there are others the first message. */
     return values_us(c, rank, n_row * s->n_embd, 2) +
            calls_us(c, rank, 3 + int8 + c->n_target, c->placement->n_rank > 1 ? 2 : 1) +
-           pcie_us(c, rank, n_row * (n_away + 1) * (double)c->dispatch_row_bytes);
+           pcie_us(c, rank, n_row * n_away * (double)c->dispatch_row_bytes);
 }
 
-double shoal__device_slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot)
+double shoal__device_slots_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot,
+                              double n_wire_bytes)
 {
     const shoal_spec *s = c->run->spec;
-    const bool exact = c->measured->wire.kind == SHOAL_COMBINE_EXACT;
     /* Products are launched by the rows that experts have: one, two, up to four, eight, more. */
     const double n_kind = n_row <= 1 ? 1 : n_row <= FEW ? 2 : 3;
-    const double n_list = 2 * n_slot / n_kind > CARRIED ? 1 : 0;
+    const double n_item = n_slot / n_kind; /* experts of a kind, at most */
+    const double n_list = (2 * n_item > CARRIED ? 1 : 0) + (n_item > CARRIED ? 1 : 0);
+    const double n_gather = n_row > 1 ? 1 : 0; /* a single row is read where it lies */
     /* messages taken, rows brought together, gate and up, activation, down, results packed */
-    const double n_launch = c->n_source + 1 + n_kind + n_list + 1 + n_kind + n_list + c->n_source;
+    const double n_launch = 2.0 * c->n_source + n_gather + 2 * n_kind + n_list + 1;
     return values_us(c, rank, n_row * s->n_embd, 1) + values_us(c, rank, n_slot * s->n_embd, 1) +
            values_us(c, rank, n_slot * s->n_ff_expert, 2) +
            calls_us(c, rank, n_launch, c->placement->n_rank > 1 ? 1 : 0) +
-           pcie_us(c, rank,
-                   n_row * (double)c->dispatch_row_bytes +
-                       (exact ? n_slot : n_row) * (double)c->combine_row_bytes);
+           pcie_us(c, rank, n_wire_bytes);
 }
 
-double shoal__device_collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_slot)
+double shoal__device_collect_us(const shoal__costs *c, int32_t rank, double n_row, double n_home)
 {
     return values_us(c, rank, n_row * c->run->spec->n_embd, 2) + calls_us(c, rank, 2, 0) +
-           pcie_us(c, rank, n_slot * (double)c->combine_row_bytes);
+           pcie_us(c, rank, n_home * (double)c->combine_row_bytes);
 }
 
 double shoal__device_mlp_us(const shoal__costs *c, int32_t rank, double n_row, int32_t n_ff)

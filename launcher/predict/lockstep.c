@@ -98,17 +98,26 @@ static size_t at(const walk *w, int32_t from, int32_t to)
     return (size_t)from * (size_t)w->n_rank + (size_t)to;
 }
 
+/* Results of `owner` for the rows of `source`, as rows that travel. */
+static int32_t results(const walk *w, const part *p, int32_t source, int32_t owner)
+{
+    const bool exact = w->c->measured->wire.kind == SHOAL_COMBINE_EXACT;
+    return (exact ? p->routed.slots : p->routed.rows)[at(w, source, owner)];
+}
+
 /* Results of the layer before, if they are away. */
 static void collect(walk *w, part *p)
 {
     for (int32_t r = 0; r < w->n_rank && p->away; r++) {
-        int64_t n_slot = 0;
+        int64_t n_slot = 0, n_home = 0;
         if (p->n_row[r] == 0)
             continue;
-        for (int32_t d = 0; d < w->n_rank; d++)
+        for (int32_t d = 0; d < w->n_rank; d++) {
             n_slot += p->routed.slots[at(w, r, d)];
+            n_home += d != r ? results(w, p, r, d) : 0;
+        }
         take(w, p, r);
-        w->clock_us[r] += shoal__collect_us(w->c, r, p->n_row[r], (double)n_slot);
+        w->clock_us[r] += shoal__collect_us(w->c, r, p->n_row[r], (double)n_slot, (double)n_home);
     }
     p->away = false;
 }
@@ -191,12 +200,15 @@ static void experts_us(walk *w, const part *p)
     double sum = 0, most = 0;
     int32_t n = 0;
     for (int32_t r = 0; r < w->n_rank; r++) {
-        int64_t n_row = 0, n_slot = 0;
+        int64_t n_row = 0, n_slot = 0, n_out = 0;
         for (int32_t s = 0; s < w->n_rank; s++) {
             n_row += p->routed.rows[at(w, s, r)];
             n_slot += p->routed.slots[at(w, s, r)];
+            n_out += s != r ? results(w, p, s, r) : 0;
         }
-        w->work_us[r] += shoal__slots_us(w->c, r, (double)n_row, (double)n_slot);
+        const int64_t n_in = n_row - p->routed.rows[at(w, r, r)];
+        w->work_us[r] +=
+            shoal__slots_us(w->c, r, (double)n_row, (double)n_slot, (double)n_in, (double)n_out);
     }
     share_cores(w, w->work_us);
     for (int32_t r = 0; r < w->n_rank; r++) {

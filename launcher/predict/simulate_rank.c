@@ -58,7 +58,12 @@ static double experts_us(const worker *k)
 {
     const shoal__world *w = k->w;
     const shoal_recv *recv = &k->exchange.recv;
-    double us = shoal__slots_us(&w->costs, k->rank, recv->n_row, recv->n_slot);
+    const bool exact = k->exchange.plan.kind == SHOAL_COMBINE_EXACT;
+    const int32_t r = k->rank,
+                  n_row = recv->n_row - (recv->row_offset[r + 1] - recv->row_offset[r]);
+    const int32_t n_slot = recv->n_slot - (recv->slot_offset[r + 1] - recv->slot_offset[r]);
+    double us =
+        shoal__slots_us(&w->costs, r, recv->n_row, recv->n_slot, n_row, exact ? n_slot : n_row);
     memset(k->n_slot, 0, (size_t)w->n_expert * sizeof *k->n_slot);
     for (int32_t i = 0; i < recv->n_slot; i++)
         k->n_slot[recv->slot_expert[i]]++;
@@ -66,6 +71,15 @@ static double experts_us(const worker *k)
         if (k->n_slot[e] > 0)
             us += shoal__expert_us(&w->costs, k->rank, k->n_slot[e]);
     return us;
+}
+
+/* Results that come from other ranks. */
+static int32_t results_home(const worker *k)
+{
+    const shoal_plan *plan = &k->exchange.plan;
+    const int32_t *offset =
+        plan->kind == SHOAL_COMBINE_EXACT ? plan->send_slot_offset : plan->send_row_offset;
+    return offset[k->w->n_rank] - (offset[k->rank + 1] - offset[k->rank]);
 }
 
 /* Bytes and messages that comm counted since `before`. */
@@ -130,7 +144,8 @@ static shoal_status one_layer(worker *k, shoal__counts *c, int32_t layer)
     SHOAL_TRY(shoal_combine_end(w->acc, x, k->comm));
     if (n_row > 0)
         shoal_sim_compute(k->transport,
-                          shoal__collect_us(&w->costs, k->rank, n_row, (double)n_row * w->top_k));
+                          shoal__collect_us(&w->costs, k->rank, n_row, (double)n_row * w->top_k,
+                                            results_home(k)));
     charge(k, c, SHOAL__PART_COMBINE, &at_us);
     return SHOAL_OK;
 }
