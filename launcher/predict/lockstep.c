@@ -3,49 +3,19 @@
  * when the next layer begins. A chain of some layers with choices drawn from the source stands for
  * all. Messages leave through the card of the host, one after the other, and enter through the card
  * of the other; a rank pays for each with its processor, too. */
-#include "launcher/predict/costs.h"
+#include "launcher/predict/walk.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { PART_MAX = 4, CHAIN_MIN = 8, CHAIN_MAX = 160, WARM_UP = 2 };
+enum { CHAIN_MIN = 8, CHAIN_MAX = 160, WARM_UP = 2 };
 
-/* Rows of a part on their way, per rank. */
-typedef struct part {
-    shoal_routing_step routed;
-    int32_t *n_row;     /* [n_rank] */
-    double *arrived_us; /* [n_rank] when the last message for this rank is there */
-    double *taken_us;   /* [n_rank] what taking these messages costs it */
-    double *last_us;    /* [n_rank] and the last of them */
-    bool away;          /* results are to be collected */
-} part;
-
-typedef struct walk {
-    const shoal__costs *c;
-    const shoal_cluster *cluster;
-    const shoal__step *step;
-    shoal_log *log;
-    int32_t n_rank, n_part, layer;
-    part part[PART_MAX];
-    double *clock_us;            /* [n_rank] */
-    double *sends_us, *takes_us; /* [n_host] until when the card is busy */
-    double *card_gb_per_s;       /* [n_host] */
-    double *memory;              /* behind all of these */
-    double *work_us;             /* [n_rank] of attention, then of the experts */
-    double *shared_us;           /* [n_rank] of shared experts */
-    int32_t *expert;             /* choices of one part */
-    double n_bytes, n_message, experts_us, imbalance_us, attention_us; /* sums */
-} walk;
+typedef shoal__walk walk;
+typedef shoal__walk_part part;
 
 static double max2(double a, double b)
 {
     return a > b ? a : b;
-}
-
-static double link_gb_per_s(const shoal_cluster_link *link)
-{
-    return link->gb_per_s > 0 ? link->gb_per_s : 1; /* not known */
 }
 
 /* A message leaves `from` at its clock. Returns when it is at `to`. */
@@ -61,12 +31,12 @@ static double send(walk *w, int32_t from, int32_t to, double n_bytes)
     w->clock_us[from] += (ideal->latency ? 0 : l->overhead_us) +
                          (ideal->wire ? 0 : n_bytes * SHOAL__WIRE_BYTE_NS * 1e-3);
     if (a == b)
-        return w->clock_us[from] + latency + n_bytes * wire / link_gb_per_s(l);
+        return w->clock_us[from] + latency + n_bytes * wire / shoal__link_gb_per_s(l);
     const double out = w->card_gb_per_s[a], in = w->card_gb_per_s[b];
     const double start = max2(w->clock_us[from], w->sends_us[a]);
     w->sends_us[a] = start + n_bytes * wire / out;
     w->takes_us[b] = max2(w->takes_us[b], start) + n_bytes * wire / in;
-    return max2(start + n_bytes * wire / link_gb_per_s(l), w->takes_us[b]) + latency;
+    return max2(start + n_bytes * wire / shoal__link_gb_per_s(l), w->takes_us[b]) + latency;
 }
 
 /* The same, as part of what `to` waits for. */
@@ -361,85 +331,6 @@ static void run(walk *w, shoal_step_prediction *out, int64_t n_token)
                        out->imbalance_us - out->logits_us;
 }
 
-/* Parts as runtime/model/overlap.c cuts them. */
-static int32_t n_part_of(const shoal__costs *c, int64_t n_token)
-{
-    const shoal_router_config *router = &c->run->spec->router;
-    const int64_t per_part = (int64_t)c->run->overlap_rows * router->n_expert;
-    if (per_part == 0 || c->placement->n_rank == 1)
-        return 1;
-    const int64_t n = n_token * router->top_k / per_part;
-    return n >= 4 ? 4 : n >= 2 ? 2 : 1;
-}
-
-/* What a host's card carries: as it says, but no more than the fastest of its links was found to.
- */
-static void find_cards(walk *w)
-{
-    const shoal_cluster *c = w->cluster;
-    for (int32_t from = 0; from < w->n_rank; from++) {
-        for (int32_t to = 0; to < w->n_rank; to++) {
-            const int32_t a = c->rank[from].host, b = c->rank[to].host;
-            const double link = link_gb_per_s(shoal_cluster_link_at(c, from, to));
-            if (a == b)
-                continue;
-            w->card_gb_per_s[a] = max2(w->card_gb_per_s[a], link);
-            w->card_gb_per_s[b] = max2(w->card_gb_per_s[b], link);
-        }
-    }
-    for (int32_t h = 0; h < c->n_host; h++) {
-        const double said = c->host[h].nic_gb_per_s;
-        if (said > 0 && said < w->card_gb_per_s[h])
-            w->card_gb_per_s[h] = said;
-    }
-}
-
-static shoal_status open_walk(walk *w, int64_t n_token)
-{
-    const size_t n_rank = (size_t)w->n_rank, n_host = (size_t)w->cluster->n_host;
-    const size_t n_part = (size_t)w->n_part;
-    w->memory = calloc(3 * n_rank + 3 * n_host + 3 * n_part * n_rank, sizeof *w->memory);
-    w->expert = malloc(((size_t)n_token + 1) * (size_t)w->c->run->routing->top_k * sizeof(int32_t));
-    int32_t *rows = calloc(n_part * n_rank, sizeof *rows);
-    w->part[0].n_row = rows;
-    if (w->memory == NULL || w->expert == NULL || rows == NULL)
-        return shoal_fail(w->log, SHOAL_NO_MEMORY, "no memory for a step of %zu ranks", n_rank);
-    double *next = w->memory;
-    w->clock_us = next, next += n_rank;
-    w->work_us = next, next += n_rank;
-    w->shared_us = next, next += n_rank;
-    w->sends_us = next, next += n_host;
-    w->takes_us = next, next += n_host;
-    w->card_gb_per_s = next, next += n_host;
-    find_cards(w);
-    for (size_t i = 0; i < n_part; i++) {
-        part *p = &w->part[i];
-        p->n_row = rows + i * n_rank;
-        p->arrived_us = next, next += n_rank;
-        p->taken_us = next, next += n_rank;
-        p->last_us = next, next += n_rank;
-        SHOAL_TRY(shoal_routing_step_open(&p->routed, w->c->placement, w->log));
-    }
-    for (size_t r = 0; r < n_rank; r++) {
-        int32_t row0 = 0;
-        for (int32_t i = 0; i < w->n_part; i++) {
-            const int32_t n_left = w->n_part - i;
-            w->part[i].n_row[r] = (w->step->n_row[r] - row0 + n_left - 1) / n_left;
-            row0 += w->part[i].n_row[r];
-        }
-    }
-    return SHOAL_OK;
-}
-
-static void close_walk(walk *w)
-{
-    free(w->memory);
-    free(w->expert);
-    free(w->part[0].n_row);
-    for (int32_t i = 0; i < w->n_part; i++)
-        shoal_routing_step_close(&w->part[i].routed);
-}
-
 shoal_status shoal__lockstep(shoal_step_prediction *out, const shoal__costs *c,
                              const shoal__step *step, shoal_log *log)
 {
@@ -450,13 +341,12 @@ shoal_status shoal__lockstep(shoal_step_prediction *out, const shoal__costs *c,
               .cluster = c->run->cluster,
               .step = step,
               .log = log,
-              .n_rank = c->placement->n_rank,
-              .n_part = n_part_of(c, n_token)};
-    const shoal_status status = open_walk(&w, n_token);
+              .n_rank = c->placement->n_rank};
+    const shoal_status status = shoal__walk_open(&w, n_token);
     if (status == SHOAL_OK) {
         *out = (shoal_step_prediction){.tokens = (double)n_token};
         run(&w, out, n_token);
     }
-    close_walk(&w);
+    shoal__walk_close(&w);
     return status;
 }
