@@ -75,6 +75,12 @@ shoal_status shoal_load_check_vector(const shoal_loader *loader, shoal_weight_re
 
 shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weight_ref ref)
 {
+    return shoal_load_matrix_up(w, loader, ref, NULL);
+}
+
+shoal_status shoal_load_matrix_up(shoal_matrix *w, shoal_loader *loader, shoal_weight_ref ref,
+                                  shoal_upload *upload)
+{
     shoal__source source;
     SHOAL_TRY(shoal__source_find(&source, loader, ref, w->n_row, w->n_col));
     if (source.format != w->format)
@@ -87,7 +93,7 @@ shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weig
         return SHOAL_OK;
     shoal__rows rows;
     SHOAL_TRY(shoal__rows_open(&rows, loader, &source, source.via_f32));
-    shoal_status status = shoal__pack_rows(w, &rows);
+    shoal_status status = shoal__pack_rows(w, &rows, upload);
     shoal__rows_close(&rows);
     return status;
 }

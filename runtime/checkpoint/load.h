@@ -16,6 +16,7 @@
 
 #include "runtime/base/pool.h"
 #include "runtime/checkpoint/checkpoint.h"
+#include "runtime/checkpoint/upload.h"
 #include "runtime/kernels/matrix.h"
 
 #define SHOAL_LOAD_PIECE_BYTES (4u << 20)
@@ -87,6 +88,12 @@ shoal_status shoal_load_check_vector(const shoal_loader *loader, shoal_weight_re
  * for a value that cannot be quantised (not finite, or too large for a scale in f16); IO,
  * NO_MEMORY. */
 shoal_status shoal_load_matrix(shoal_matrix *w, shoal_loader *loader, shoal_weight_ref ref);
+
+/* The same for a w in the memory of a device: the pieces are packed into upload's buffers and
+ * travel while the next are read. All is there after shoal_upload_finish. Errors: also what has
+ * befallen the device. */
+shoal_status shoal_load_matrix_up(shoal_matrix *w, shoal_loader *loader, shoal_weight_ref ref,
+                                  shoal_upload *upload);
 
 /* Read rows [row0, row0 + n_row) of the matrix that ref names (of any number of rows, unless ref
  * has n_stored_row) as row-major f32 into dst (scales applied), for weights that are rearranged

@@ -4,9 +4,11 @@
 #define SHOAL_CHECKPOINT_PACK_H
 
 #include "runtime/checkpoint/rows.h"
+#include "runtime/checkpoint/upload.h"
 
-/* All rows of an opened source into w, whose format is the source's. Errors: IO, NO_MEMORY,
- * BAD_DATA for values and scales that w cannot hold. */
-shoal_status shoal__pack_rows(shoal_matrix *w, shoal__rows *rows);
+/* All rows of an opened source into w, whose format is the source's; upload: by way of it, into
+ * memory of its device, or NULL. Errors: IO, NO_MEMORY, BAD_DATA for values and scales that w
+ * cannot hold, and what has befallen the device. */
+shoal_status shoal__pack_rows(shoal_matrix *w, shoal__rows *rows, shoal_upload *upload);
 
 #endif

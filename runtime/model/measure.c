@@ -76,6 +76,7 @@ shoal_status shoal_model_measure(shoal_model_measured *measured, const shoal_spe
                      .log = log,
                      .rank = rank->rank,
                      .n_thread = rank->n_thread,
+                     .has_device = rank->has_device,
                      .measuring = true,
                      .announced = rank->announced};
     m.expert_format =

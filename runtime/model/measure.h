@@ -26,6 +26,7 @@ typedef struct shoal_model_measured {
  * has them. */
 typedef struct shoal_measured_rank {
     int32_t rank, n_thread;
+    bool has_device;                        /* with memory of its own */
     const shoal_model_announced *announced; /* NULL if the checkpoint has weights */
 } shoal_measured_rank;
 

@@ -47,12 +47,17 @@ typedef struct shoal_model_config {
     void *progress_arg; /* may be NULL with progress NULL */
 } shoal_model_config;
 
-/* Bytes of memory by class, printed before anything is loaded. */
+/* Bytes of memory by class, printed before anything is loaded. With a device the classes have what
+ * lies in both memories. */
 typedef struct shoal_memory_table {
-    uint64_t expert_bytes, attention_bytes, other_weight_bytes; /* model arena */
+    uint64_t expert_bytes, attention_bytes, other_weight_bytes; /* model arenas */
     uint64_t mapped_bytes; /* weights mapped from --cache instead, shared by the ranks of a host */
-    uint64_t kv_bytes, exchange_bytes; /* session arena */
-    uint64_t step_bytes;               /* step arena */
+    uint64_t kv_bytes, exchange_bytes; /* session arenas */
+    uint64_t step_bytes;               /* step arenas */
+    /* Of these, on a rank with a device: in its memory, and in the host's that it reads and writes;
+     * and what the experts take in its memory. 0 on a CPU rank. */
+    uint64_t device_bytes, pinned_bytes, device_expert_bytes;
+    uint64_t upload_bytes; /* pinned, too, while weights are loaded to a device */
 } shoal_memory_table;
 
 /* How config.json says that weights are stored, where there are none to look at. */
@@ -74,6 +79,8 @@ void shoal_model_close(shoal_model *model); /* accepts NULL */
 
 const shoal_spec *shoal_model_spec(const shoal_model *model);
 const shoal_memory_table *shoal_model_memory(const shoal_model *model);
+/* The weights of a loaded model in the memory of its device, [*n_bytes]; NULL without a device. */
+const void *shoal_model_device_weights(const shoal_model *model, size_t *n_bytes);
 uint64_t shoal_model_expert_bytes_read(
     const shoal_model *model); /* file bytes of experts read by this rank */
 uint64_t shoal_model_bytes_read(const shoal_model *model); /* all weight bytes read by this rank */

@@ -42,7 +42,9 @@ struct shoal_model {
     /* The three lifetimes; the device's are used where the rank has one. */
     shoal_arena model_arena, session_arena, step_arena;
     shoal_arena device_model_arena, device_session_arena, device_step_arena;
-    shoal_allocator device_memory, pinned_memory; /* whose arenas are the device's, the host's */
+    shoal_allocator device_memory, pinned_memory; /* of the device's arenas; of session and step */
+    char device_memory_name[40], pinned_memory_name[40];
+    bool has_device; /* compute's, or one that is only measured for */
     shoal_weights weights;
     shoal_expert_format *expert_format; /* [n_moe_layer] */
     bool *is_target;      /* [n_moe_layer, n_rank] ranks that own experts of the layer */
@@ -73,9 +75,16 @@ struct shoal_model {
     shoal_wire wire;
 };
 
-/* model.c: check all tensors, and run the carve functions on measuring arenas. spec, config, rank
- * and n_thread are set. */
+/* model_memory.c. Check all tensors, and run the carve functions on measuring arenas. spec, config,
+ * rank, n_thread, compute and has_device are set. */
 shoal_status shoal__model_measure(shoal_model *model);
+/* Allocate what was measured, and carve. Errors: NO_MEMORY. Then, or after a failure: close. */
+shoal_status shoal__memory_open(shoal_model *model);
+void shoal__memory_close(shoal_model *model);
+/* What the walk over the weights needs; loader: NULL to carve. */
+shoal_weights_source shoal__weights_source(shoal_model *model, shoal_loader *loader);
+/* model.c: shoal_weights_source.loaded. */
+shoal_status shoal__tensor_loaded(void *model, const shoal_weights_totals *so_far);
 
 /* Phases are laps of one clock: begin at the start of a pass, then after each piece of work its lap
  * adds what has passed to a phase of model->times, and what was waited to wait_us. With a timeline

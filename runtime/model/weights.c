@@ -1,4 +1,5 @@
 /* The walk over the model and its layers, and the three passes. */
+#include "runtime/model/weights_device.h"
 #include "runtime/model/weights_kept.h"
 
 #include <stdlib.h>
@@ -65,6 +66,20 @@ static shoal_status walk_mtp(shoal_walker *w, shoal_mtp_weights *m, bool own, in
                                     2 * n_embd);
 }
 
+/* A head that is the embedding once more, in the memory of a device. It is in no unit of the cache:
+ * CPU ranks have none. */
+static shoal_status walk_head_copy(shoal_walker *w, shoal_weights *weights)
+{
+    const shoal_matrix *from = &weights->embed;
+    if (w->pass == SHOAL_PASS_LOAD)
+        return shoal__device_copy(w, &weights->lm_head, from);
+    weights->lm_head =
+        (shoal_matrix){.format = from->format, .n_row = from->n_row, .n_col = from->n_col};
+    if (w->pass == SHOAL_PASS_CARVE)
+        shoal__walk_carve(w, &weights->lm_head);
+    return SHOAL_OK;
+}
+
 /* A tied head is the embedding, or made from the same tensor in the format that was chosen. */
 static shoal_status walk_head(shoal_walker *w, shoal_weights *weights, bool own)
 {
@@ -83,6 +98,8 @@ static shoal_status walk_head(shoal_walker *w, shoal_weights *weights, bool own)
         return SHOAL_OK;
     if (weights->own_head)
         return shoal__visit_matrix(w, &weights->lm_head, own, ref, s->n_vocab, s->n_embd);
+    if (shoal__to_device(w))
+        return walk_head_copy(w, weights);
     weights->lm_head = weights->embed;
     return SHOAL_OK;
 }
@@ -93,8 +110,11 @@ shoal_status shoal__walk_model(shoal_walker *w, shoal_weights *weights)
     bool own = weights->has_attention;
     w->memory_class = &w->totals->other_bytes;
     SHOAL_TRY(shoal__unit_begin(w, SHOAL_PACK_NO_LAYER, SHOAL_PACK_NO_EXPERT, own));
-    SHOAL_TRY(shoal__visit_matrix_role(w, &weights->embed, own, SHOAL_ROLE_EMBED, 0, s->n_vocab,
-                                       s->n_embd));
+    w->in_host = true; /* rows are looked up there */
+    const shoal_status status = shoal__visit_matrix_role(w, &weights->embed, own, SHOAL_ROLE_EMBED,
+                                                         0, s->n_vocab, s->n_embd);
+    w->in_host = false;
+    SHOAL_TRY(status);
     SHOAL_TRY(shoal__visit_vector_role(w, &weights->final_norm, own, SHOAL_ROLE_FINAL_NORM, 0,
                                        s->n_embd));
     SHOAL_TRY(walk_head(w, weights, own));
@@ -141,7 +161,7 @@ shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *t
         return shoal_fail(source->log, SHOAL_NO_MEMORY, "no memory for the headers of %d layers",
                           weights->n_layer);
     const size_t n_expert = (size_t)source->placement->n_layer * (size_t)s->router.n_expert;
-    if (source->cache != NULL && n_expert > 0) {
+    if (source->cache != NULL && n_expert > 0 && !source->on_device) {
         weights->kept_expert = calloc(n_expert, sizeof(shoal_expert));
         if (weights->kept_expert == NULL) {
             shoal_weights_close(weights);
@@ -161,13 +181,10 @@ void shoal_weights_carve(shoal_weights *weights, shoal_arenas arenas, shoal_weig
 {
     const shoal_spec *s = source->spec;
     totals->expert_bytes = totals->attention_bytes = totals->other_bytes = 0;
-    shoal_walker w = {.pass = SHOAL_PASS_CARVE,
-                      .source = source,
-                      .spec = s,
-                      .arena = arenas.device,
-                      .totals = totals};
+    shoal_walker w = {
+        .pass = SHOAL_PASS_CARVE, .source = source, .spec = s, .arenas = arenas, .totals = totals};
     (void)walk(&w, weights); /* carving cannot fail */
-    size_t before = arenas.device->used_bytes;
+    const size_t before = arenas.device->used_bytes, before_host = arenas.host->used_bytes;
     const shoal_shard_plan plan = {.placement = source->placement,
                                    .rank = source->rank,
                                    .shape = {.n_embd = s->n_embd,
@@ -178,6 +195,10 @@ void shoal_weights_carve(shoal_weights *weights, shoal_arenas arenas, shoal_weig
                                    .kept = weights->kept_expert};
     shoal_shard_carve(&weights->shard, arenas, &plan);
     totals->expert_bytes = arenas.device->used_bytes - before;
+    if (source->on_device) {
+        totals->device_expert_bytes = totals->expert_bytes;
+        totals->expert_bytes += arenas.host->used_bytes - before_host;
+    }
 }
 
 shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *done,

@@ -65,9 +65,9 @@ typedef struct shoal_weights {
     shoal_matrix
         embed; /* [n_vocab, n_embd], packed like the head so that tied embeddings are one matrix */
     /* [n_vocab, n_embd]; shares embed's memory when tied, unless --weights makes it another
-     * format */
+     * format or it lies in the memory of a device */
     shoal_matrix lm_head;
-    bool own_head;              /* lm_head has memory of its own */
+    bool own_head;              /* lm_head is made from a tensor of its own, or in its own format */
     float *final_norm;          /* [n_embd] */
     int32_t n_layer;            /* with the MTP layers that are used */
     shoal_layer_weights *layer; /* [n_layer] */
@@ -84,6 +84,7 @@ typedef struct shoal_weights_totals {
     uint64_t expert_file_bytes;
     uint64_t mapped_bytes;                               /* check: what the cache keeps */
     uint64_t expert_bytes, attention_bytes, other_bytes; /* packed, carved */
+    uint64_t device_expert_bytes; /* of expert_bytes, in the memory of the rank's device */
     int32_t layer; /* that the walk is in; of no meaning for what lies outside the layers */
 } shoal_weights_totals;
 
@@ -98,7 +99,10 @@ typedef struct shoal_weights_source {
     shoal_pack_cache *cache; /* --cache, or NULL */
     bool measuring; /* check: the first expert of a layer stands for all, nothing will be loaded */
     const shoal_model_announced *announced; /* check: instead of tensors; NULL: there are some */
-    shoal_expert_format *expert_format;     /* [n_moe_layer], filled by check */
+    /* Weights but for the embedding table lie in the memory of a device (weights_device.h). */
+    bool on_device;
+    shoal_upload *upload;               /* load: the way there; NULL without a device */
+    shoal_expert_format *expert_format; /* [n_moe_layer], filled by check */
     shoal_log *log;
     /* Called after each tensor of the load; a status other than OK ends the load. May be NULL. */
     shoal_status (*loaded)(void *arg, const shoal_weights_totals *so_far);
@@ -111,12 +115,13 @@ typedef struct shoal_weights_source {
 shoal_status shoal_weights_check(shoal_weights *weights, shoal_weights_totals *totals,
                                  const shoal_weights_source *source);
 
-/* Measure or carve the memory of this rank's weights. totals gets the packed bytes. */
+/* Measure or carve the memory of this rank's weights. totals gets the packed bytes. The embedding
+ * table, indices and headers are the host's, all else the device's. */
 void shoal_weights_carve(shoal_weights *weights, shoal_arenas arenas, shoal_weights_totals *totals,
                          const shoal_weights_source *source);
 
 /* Read this rank's weights into the carved memory, or bring what the cache keeps of them into
- * memory; have the rest kept. */
+ * memory; have the rest kept. In a device's memory all is there after shoal_upload_finish. */
 shoal_status shoal_weights_load(shoal_weights *weights, shoal_weights_totals *done,
                                 const shoal_weights_source *source);
 

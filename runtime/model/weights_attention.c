@@ -1,4 +1,5 @@
 /* The attention tensors of one layer, for both kinds. */
+#include "runtime/model/weights_device.h"
 #include "runtime/model/weights_kept.h"
 #include "runtime/model/weights_mla.h"
 
@@ -37,17 +38,24 @@ static shoal_weight_ref head_ref(shoal_weight_ref kv_b, int32_t head, int32_t wh
     return kv_b;
 }
 
-/* True if the cache has all heads, which then point to it. */
+/* Half of a head as a unit of the cache has it, if it does; else *half as it is. */
+static bool find_half(shoal_matrix *found, const shoal_walker *w, const shoal_matrix *half,
+                      shoal_weight_ref ref)
+{
+    *found = *half;
+    return shoal__unit_find(w, found, ref);
+}
+
+/* True if the cache has all heads, which then point to it where they are used there. */
 static bool find_heads(const shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref kv_b)
 {
     const int32_t n_head = w->spec->attention.n_head;
-    for (int32_t head = 0; head < n_head; head++) {
-        shoal_matrix k = a->k_up[head], v = a->v_up[head];
-        if (!shoal__unit_find(w, &k, head_ref(kv_b, head, 0)) ||
-            !shoal__unit_find(w, &v, head_ref(kv_b, head, 1)))
+    shoal_matrix k, v;
+    for (int32_t head = 0; head < n_head; head++)
+        if (!find_half(&k, w, &a->k_up[head], head_ref(kv_b, head, 0)) ||
+            !find_half(&v, w, &a->v_up[head], head_ref(kv_b, head, 1)))
             return false;
-    }
-    for (int32_t head = 0; head < n_head; head++) {
+    for (int32_t head = 0; head < n_head && !shoal__to_device(w); head++) {
         (void)shoal__unit_find(w, &a->k_up[head], head_ref(kv_b, head, 0));
         (void)shoal__unit_find(w, &a->v_up[head], head_ref(kv_b, head, 1));
     }
@@ -76,19 +84,47 @@ static shoal_status check_kv_b(shoal_walker *w, shoal_attention_weights *a, bool
     return SHOAL_OK;
 }
 
+/* As the cache has them. */
+static shoal_status fetch_heads(shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref kv_b)
+{
+    for (int32_t head = 0; head < w->spec->attention.n_head; head++) {
+        shoal_matrix *const half[2] = {&a->k_up[head], &a->v_up[head]};
+        for (int32_t which = 0; which < 2; which++) {
+            shoal_matrix kept;
+            (void)find_half(&kept, w, half[which], head_ref(kv_b, head, which));
+            SHOAL_TRY(shoal__unit_fetch(w, half[which], &kept));
+        }
+    }
+    return SHOAL_OK;
+}
+
+static shoal_status read_heads(shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref kv_b,
+                               shoal__mla_head *read)
+{
+    for (int32_t head = 0; head < w->spec->attention.n_head; head++) {
+        shoal_matrix *const half[2] = {&a->k_up[head], &a->v_up[head]};
+        SHOAL_TRY(shoal__mla_head_read(read, w->source->loader, kv_b.name, head));
+        for (int32_t which = 0; which < 2; which++) {
+            shoal_matrix to;
+            SHOAL_TRY(shoal__fill_begin(&to, w, half[which]));
+            shoal__mla_head_pack(&to, read, which);
+            SHOAL_TRY(shoal__fill_end(w, half[which], &to, head_ref(kv_b, head, which)));
+        }
+    }
+    return SHOAL_OK;
+}
+
 static shoal_status load_kv_b(shoal_walker *w, shoal_attention_weights *a, shoal_weight_ref ref)
 {
     const shoal_attention_config *c = &w->spec->attention;
-    const bool kept = find_heads(w, a, ref);
-    if (!kept)
-        SHOAL_TRY(shoal__mla_heads_load(a, c, w->source->loader, ref.name));
-    for (int32_t head = 0; head < c->n_head; head++) {
-        shoal_matrix *const half[2] = {&a->k_up[head], &a->v_up[head]};
-        for (int32_t which = 0; which < 2; which++)
-            SHOAL_TRY(kept ? shoal__unit_fetch(w, half[which])
-                           : shoal__unit_add(w, half[which], head_ref(ref, head, which)));
-    }
-    return kept ? SHOAL_OK : shoal__walk_loaded(w, ref, c->n_head * (c->nope_dim + c->v_dim));
+    if (find_heads(w, a, ref))
+        return fetch_heads(w, a, ref);
+    shoal__mla_head read;
+    SHOAL_TRY(shoal__mla_head_open(&read, c, w->source->log));
+    const shoal_status status = read_heads(w, a, ref, &read);
+    shoal__mla_head_close(&read);
+    SHOAL_TRY(status);
+    return shoal__walk_loaded(w, ref, c->n_head * (c->nope_dim + c->v_dim));
 }
 
 /* kv_b is not kept as stored: its heads are rearranged for the absorbed form (weights_mla.h). */
@@ -101,7 +137,7 @@ static shoal_status walk_kv_b(shoal_walker *w, shoal_attention_weights *a, bool 
         return check_kv_b(w, a, own, ref);
     if (own && w->pass == SHOAL_PASS_LOAD)
         return load_kv_b(w, a, ref);
-    if (!own || find_heads(w, a, ref))
+    if (!own || (find_heads(w, a, ref) && !shoal__to_device(w)))
         return SHOAL_OK;
     for (int32_t head = 0; head < w->spec->attention.n_head; head++) {
         shoal__walk_carve(w, &a->k_up[head]);

@@ -1,6 +1,7 @@
 #include "runtime/model/weights_kept.h"
 
 #include "runtime/base/hash.h"
+#include "runtime/model/weights_device.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -56,13 +57,17 @@ static void count(shoal_walker *w, const shoal_matrix *m)
 void shoal__unit_count(shoal_walker *w, const shoal_matrix *m)
 {
     count(w, m);
-    w->totals->mapped_bytes += matrix_bytes(m);
+    if (!shoal__to_device(w)) /* else it is only read from there */
+        w->totals->mapped_bytes += matrix_bytes(m);
 }
 
-shoal_status shoal__unit_fetch(shoal_walker *w, const shoal_matrix *m)
+shoal_status shoal__unit_fetch(shoal_walker *w, const shoal_matrix *m, const shoal_matrix *kept)
 {
-    SHOAL_TRY(shoal_pack_cache_populate(w->source->cache, m->data, shoal_pack_data_bytes(m)));
-    SHOAL_TRY(shoal_pack_cache_populate(w->source->cache, m->scale, shoal_pack_scale_bytes(m)));
+    const shoal_pack_cache *cache = w->source->cache;
+    SHOAL_TRY(shoal_pack_cache_populate(cache, kept->data, shoal_pack_data_bytes(kept)));
+    SHOAL_TRY(shoal_pack_cache_populate(cache, kept->scale, shoal_pack_scale_bytes(kept)));
+    if (shoal__to_device(w))
+        SHOAL_TRY(shoal__device_copy(w, m, kept));
     count(w, m);
     return w->source->loaded != NULL ? w->source->loaded(w->source->loaded_arg, w->totals)
                                      : SHOAL_OK;
@@ -93,6 +98,25 @@ shoal_status shoal__unit_add(shoal_walker *w, const shoal_matrix *m, shoal_weigh
     return SHOAL_OK;
 }
 
+shoal_status shoal__unit_hold(shoal_matrix *m, shoal_walker *w)
+{
+    enum { ALIGN = 64 };
+    shoal_walker_unit *u = &w->unit;
+    const size_t data_bytes = (shoal_pack_data_bytes(m) + ALIGN - 1) / ALIGN * ALIGN;
+    const size_t scale_bytes = shoal_pack_scale_bytes(m);
+    SHOAL_TRY(grow((void **)&u->held, &u->n_held_max, u->n_held, sizeof *u->held, w->source->log));
+    unsigned char *memory =
+        aligned_alloc(ALIGN, data_bytes + (scale_bytes + ALIGN - 1) / ALIGN * ALIGN + ALIGN);
+    if (memory == NULL)
+        return shoal_fail(w->source->log, SHOAL_NO_MEMORY,
+                          "no memory to pack weights for the cache: wanted %zu bytes",
+                          data_bytes + scale_bytes);
+    u->held[u->n_held++] = memory;
+    m->data = memory;
+    m->scale = scale_bytes > 0 ? (float *)(void *)(memory + data_bytes) : NULL;
+    return SHOAL_OK;
+}
+
 shoal_status shoal__unit_end(shoal_walker *w)
 {
     shoal_walker_unit *u = &w->unit;
@@ -105,6 +129,13 @@ shoal_status shoal__unit_end(shoal_walker *w)
     if (u->n_bytes >= KEEP_BYTES)
         shoal__units_keep(w);
     return SHOAL_OK;
+}
+
+static void drop_held(shoal_walker_unit *u)
+{
+    for (int32_t i = 0; i < u->n_held; i++)
+        free(u->held[i]);
+    u->n_held = 0;
 }
 
 void shoal__units_keep(shoal_walker *w)
@@ -121,10 +152,13 @@ void shoal__units_keep(shoal_walker *w)
                          u->n_packed);
     u->n_part = u->n_packed = 0;
     u->n_bytes = 0;
+    drop_held(u);
 }
 
 void shoal__units_close(shoal_walker *w)
 {
+    drop_held(&w->unit);
+    free(w->unit.held);
     free(w->unit.part);
     free(w->unit.packed);
 }

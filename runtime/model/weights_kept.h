@@ -22,9 +22,13 @@ void shoal__units_close(shoal_walker *w); /* also after a failure */
 bool shoal__unit_find(const shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref);
 /* Check: count what was found. */
 void shoal__unit_count(shoal_walker *w, const shoal_matrix *m);
-/* Load: bring what was found into memory; counts and reports progress like shoal__walk_loaded. */
-shoal_status shoal__unit_fetch(shoal_walker *w, const shoal_matrix *m);
+/* Load: bring what was found, `kept`, into memory, m's on a rank with a device; counts and reports
+ * progress like shoal__walk_loaded. */
+shoal_status shoal__unit_fetch(shoal_walker *w, const shoal_matrix *m, const shoal_matrix *kept);
 /* Load: a matrix of this unit was packed; it is to be kept. Carve for units.h: it is part of it. */
 shoal_status shoal__unit_add(shoal_walker *w, const shoal_matrix *m, shoal_weight_ref ref);
+/* Load, where m's memory is a device's: give m memory of the host until its unit is kept. Errors:
+ * NO_MEMORY. */
+shoal_status shoal__unit_hold(shoal_matrix *m, shoal_walker *w);
 
 #endif

@@ -45,27 +45,41 @@ static void pack_strided(shoal_matrix *w, const float *src, size_t row_stride, s
     }
 }
 
-shoal_status shoal__mla_heads_load(shoal_attention_weights *a, const shoal_attention_config *config,
-                                   shoal_loader *loader, const char *name)
+shoal_status shoal__mla_head_open(shoal__mla_head *head, const shoal_attention_config *config,
+                                  shoal_log *log)
 {
-    int32_t head_rows = config->nope_dim + config->v_dim;
-    size_t rank = (size_t)config->kv_lora_rank;
-    size_t longest = rank > (size_t)config->nope_dim ? rank : (size_t)config->nope_dim;
-    float *head_f32 =
-        malloc((size_t)head_rows * rank * sizeof(float)); /* [nope_dim + v_dim, kv_lora_rank] */
-    void *line = malloc(SHOAL_BAND * longest * sizeof(float));
-    shoal_status status = SHOAL_OK;
-    if (head_f32 == NULL || line == NULL)
-        status = shoal_fail(loader->log, SHOAL_NO_MEMORY, "no memory to rearrange %s", name);
-    for (int32_t head = 0; head < config->n_head && status == SHOAL_OK; head++) {
-        status = shoal_load_rows_f32(head_f32, loader, shoal_weight_ref_of(name), head * head_rows,
-                                     head_rows, config->kv_lora_rank);
-        if (status != SHOAL_OK)
-            break;
-        pack_strided(&a->k_up[head], head_f32, 1, rank, line); /* transposed */
-        pack_strided(&a->v_up[head], head_f32 + (size_t)config->nope_dim * rank, rank, 1, line);
-    }
-    free(line);
-    free(head_f32);
-    return status;
+    size_t n_row = (size_t)config->nope_dim + (size_t)config->v_dim;
+    size_t rank = (size_t)config->kv_lora_rank, nope = (size_t)config->nope_dim;
+    *head = (shoal__mla_head){.config = config};
+    head->value = malloc(n_row * rank * sizeof(float));
+    head->line = malloc(SHOAL_BAND * (rank > nope ? rank : nope) * sizeof(float));
+    if (head->value != NULL && head->line != NULL)
+        return SHOAL_OK;
+    shoal__mla_head_close(head);
+    return shoal_fail(log, SHOAL_NO_MEMORY, "no memory to rearrange kv_b_proj");
+}
+
+void shoal__mla_head_close(shoal__mla_head *head)
+{
+    free(head->value);
+    free(head->line);
+    *head = (shoal__mla_head){0};
+}
+
+shoal_status shoal__mla_head_read(shoal__mla_head *head, shoal_loader *loader, const char *name,
+                                  int32_t index)
+{
+    const shoal_attention_config *c = head->config;
+    const int32_t n_row = c->nope_dim + c->v_dim;
+    return shoal_load_rows_f32(head->value, loader, shoal_weight_ref_of(name), index * n_row, n_row,
+                               c->kv_lora_rank);
+}
+
+void shoal__mla_head_pack(shoal_matrix *w, const shoal__mla_head *head, int32_t which)
+{
+    const size_t rank = (size_t)head->config->kv_lora_rank;
+    if (which == 0)
+        pack_strided(w, head->value, 1, rank, head->line); /* transposed */
+    else
+        pack_strided(w, head->value + (size_t)head->config->nope_dim * rank, rank, 1, head->line);
 }

@@ -13,8 +13,23 @@
 shoal_status shoal__mla_heads_open(shoal_attention_weights *a, const shoal_attention_config *config,
                                    shoal_format stored, shoal_log *log);
 
-/* Read kv_b_proj NAME head by head into the carved k_up and v_up. */
-shoal_status shoal__mla_heads_load(shoal_attention_weights *a, const shoal_attention_config *config,
-                                   shoal_loader *loader, const char *name);
+/* Reading heads one at a time: as f32 they are 2 * 512 * 128 values with DeepSeek-V3. */
+typedef struct shoal__mla_head {
+    const shoal_attention_config *config;
+    float *value; /* [nope_dim + v_dim, kv_lora_rank] of one head */
+    void *line;   /* a band of rows */
+} shoal__mla_head;
+
+/* Errors: NO_MEMORY. */
+shoal_status shoal__mla_head_open(shoal__mla_head *head, const shoal_attention_config *config,
+                                  shoal_log *log);
+void shoal__mla_head_close(shoal__mla_head *head);
+
+/* Head number `index` of kv_b_proj NAME. Errors: those of shoal_load_rows_f32. */
+shoal_status shoal__mla_head_read(shoal__mla_head *head, shoal_loader *loader, const char *name,
+                                  int32_t index);
+
+/* Into w, a k_up (which: 0) or a v_up (1) with its header and memory. */
+void shoal__mla_head_pack(shoal_matrix *w, const shoal__mla_head *head, int32_t which);
 
 #endif

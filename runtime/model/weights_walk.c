@@ -1,5 +1,6 @@
 #include "runtime/model/weights_walk.h"
 
+#include "runtime/model/weights_device.h"
 #include "runtime/model/weights_kept.h"
 
 void shoal__walk_count(shoal_walker *w, shoal_weight_ref ref, int32_t n_row)
@@ -22,7 +23,8 @@ shoal_status shoal__walk_loaded(shoal_walker *w, shoal_weight_ref ref, int32_t n
 void *shoal__walk_take(shoal_walker *w, size_t n_bytes)
 {
     if (!w->collects)
-        return shoal_arena_take(w->arena, n_bytes, 1);
+        return shoal_arena_take(shoal__to_device(w) ? w->arenas.device : w->arenas.host, n_bytes,
+                                1);
     enum { ALIGN = 64 };
     unsigned char *at = w->image != NULL ? w->image + w->image_bytes : NULL;
     w->image_bytes += (n_bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -40,10 +42,14 @@ void shoal__walk_carve(shoal_walker *w, shoal_matrix *m)
 
 void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref)
 {
-    if (shoal__unit_find(w, m, ref))
-        shoal__unit_count(w, m);
-    else
+    shoal_matrix kept = *m;
+    if (!shoal__unit_find(w, &kept, ref)) {
         shoal__walk_count(w, ref, m->n_row);
+        return;
+    }
+    shoal__unit_count(w, &kept);
+    if (!shoal__to_device(w))
+        *m = kept;
 }
 
 /* What checkpoint/load.h makes of what is announced. FP8 and MXFP4 are of matrices that whole rows
@@ -91,15 +97,18 @@ shoal_status shoal__visit_matrix(shoal_walker *w, shoal_matrix *m, bool own, sho
     }
     if (!own)
         return SHOAL_OK;
-    const bool kept = shoal__unit_find(w, m, ref);
-    if (w->pass == SHOAL_PASS_LOAD && kept)
-        return shoal__unit_fetch(w, m);
+    shoal_matrix kept = *m;
+    const bool is_kept = shoal__unit_find(w, &kept, ref);
+    const bool in_place = is_kept && !shoal__to_device(w);
+    if (in_place)
+        *m = kept;
+    if (w->pass == SHOAL_PASS_LOAD && is_kept)
+        return shoal__unit_fetch(w, m, &kept);
     if (w->pass == SHOAL_PASS_LOAD) {
-        SHOAL_TRY(shoal_load_matrix(m, w->source->loader, ref));
-        SHOAL_TRY(shoal__unit_add(w, m, ref));
+        SHOAL_TRY(shoal__load_matrix(w, m, ref));
         return shoal__walk_loaded(w, ref, n_row);
     }
-    if (!kept)
+    if (!in_place)
         shoal__walk_carve(w, m);
     return shoal__unit_add(w, m, ref);
 }
@@ -117,15 +126,16 @@ shoal_status shoal__visit_vector(shoal_walker *w, float **v, bool own, shoal_wei
         *v = m.data;
         return SHOAL_OK;
     }
-    const bool kept = shoal__unit_find(w, &m, ref);
-    if (w->pass == SHOAL_PASS_LOAD && kept)
-        return shoal__unit_fetch(w, &m);
+    shoal_matrix kept = m;
+    const bool is_kept = shoal__unit_find(w, &kept, ref);
+    const bool in_place = is_kept && !shoal__to_device(w);
+    if (w->pass == SHOAL_PASS_LOAD && is_kept)
+        return shoal__unit_fetch(w, &m, &kept);
     if (w->pass == SHOAL_PASS_LOAD) {
-        SHOAL_TRY(shoal_load_vector(*v, w->source->loader, ref, n));
-        SHOAL_TRY(shoal__unit_add(w, &m, ref));
+        SHOAL_TRY(shoal__load_vector(w, &m, ref));
         return shoal__walk_loaded(w, ref, n);
     }
-    if (!kept) {
+    if (!in_place) {
         m.data = *v = shoal__walk_take(w, (size_t)n * sizeof(float));
         *w->memory_class += (uint64_t)n * sizeof(float);
     }

@@ -19,15 +19,19 @@ typedef struct shoal_walker_unit {
     shoal_pack_part *part;   /* [n_part_max] */
     int32_t n_packed, n_packed_max, n_part, n_part_max;
     uint64_t n_bytes;
+    /* Memory of the parts until they are kept, where their own is a device's. */
+    void **held; /* [n_held_max] malloc'ed, each too */
+    int32_t n_held, n_held_max;
 } shoal_walker_unit;
 
 typedef struct shoal_walker {
     shoal_pass pass;
     const shoal_weights_source *source;
     const shoal_spec *spec;
-    shoal_arena *arena;
+    shoal_arenas arenas;
     shoal_weights_totals *totals;
     shoal_walker_unit unit;
+    bool in_host; /* what is visited lies in the host's memory also on a rank with a device */
     /* units.h: carve takes memory from the image, and the unit's parts are listed there. */
     bool collects;
     unsigned char *image;   /* NULL while measuring */
@@ -49,7 +53,8 @@ shoal_status shoal__visit_matrix_role(shoal_walker *w, shoal_matrix *m, bool own
 shoal_status shoal__visit_vector_role(shoal_walker *w, float **v, bool own, shoal_role role,
                                       int32_t layer, int32_t n);
 
-/* Check: count a matrix of this rank, whose header is set, and point it to what is kept of it. */
+/* Check: count a matrix of this rank, whose header is set, and point it to what is kept of it, if
+ * it is used there. */
 void shoal__walk_check(shoal_walker *w, shoal_matrix *m, shoal_weight_ref ref);
 
 /* Check: the format that a matrix of w->role packs to, from its tensor or from what config.json

@@ -20,7 +20,10 @@ typedef struct shoal_one_rank_config {
     shoal_weights_choice weights;
     shoal_kv_dtype kv_dtype;
     int32_t n_context, n_sequence;
-    int32_t n_row_max; /* rows of a step, all with logits */
+    int32_t n_row_max;        /* rows of a step, all with logits */
+    shoal_device *device;     /* or NULL; outlives the rank */
+    shoal_pack_cache *packed; /* likewise */
+    shoal_status *loaded;     /* what loading ended with, which else must be OK; or NULL */
 } shoal_one_rank_config;
 
 #define SHOAL_ONE_RANK_DEFAULT(model_)                                                             \
