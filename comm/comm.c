@@ -84,7 +84,7 @@ bool shoal_comm_close(shoal_comm *comm, shoal_status failed)
     bool together = comm->failed == SHOAL_OK && (failed == SHOAL_OK || failed == comm->agreed) &&
                     shoal__barrier(comm, "the end of the run") == SHOAL_OK;
     if (!together && comm->failed == SHOAL_OK) {
-        shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, failed);
+        shoal__liveness_leave(comm, failed);
         shoal__comm_end(comm, failed);
     }
     shoal__liveness_close(comm);
@@ -138,9 +138,20 @@ shoal_status shoal__comm_end(shoal_comm *comm, shoal_status status)
     return status;
 }
 
+const char *shoal_fault_text(shoal_fault_kind kind)
+{
+    static const char *const text[] = {"none", "kill", "stop", "exit", "drop", "device"};
+    return text[kind];
+}
+
+void shoal_comm_set_device_fault(shoal_comm *comm, void (*fail)(void *arg), void *arg)
+{
+    comm->fail_device = fail;
+    comm->fail_device_arg = arg;
+}
+
 shoal_status shoal_comm_at(shoal_comm *comm, int64_t step, int32_t layer)
 {
-    static const char *const text[] = {"none", "kill", "stop", "exit", "drop"};
     comm->step = step;
     comm->layer = layer;
     shoal_fault *fault = &comm->config.fault;
@@ -150,8 +161,13 @@ shoal_status shoal_comm_at(shoal_comm *comm, int64_t step, int32_t layer)
         return comm->failed;
     shoal_fault_kind kind = fault->kind;
     fault->kind = SHOAL_FAULT_NONE;
-    shoal_log_warn(comm->log, "injected fault: %s in step %lld, layer %d", text[kind],
+    shoal_log_warn(comm->log, "injected fault: %s in step %lld, layer %d", shoal_fault_text(kind),
                    (long long)step, layer);
+    if (kind == SHOAL_FAULT_DEVICE) {
+        if (comm->fail_device != NULL)
+            comm->fail_device(comm->fail_device_arg);
+        return SHOAL_OK;
+    }
     shoal_status status = comm->transport->ops->fault(comm->transport, (int32_t)kind);
     if (status == SHOAL_OK)
         return SHOAL_OK;

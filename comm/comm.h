@@ -38,11 +38,15 @@ typedef enum shoal_tag {
 
 typedef enum shoal_fault_kind {
     SHOAL_FAULT_NONE,
-    SHOAL_FAULT_KILL, /* dies at once, by SIGKILL */
-    SHOAL_FAULT_STOP, /* stands still, by SIGSTOP */
-    SHOAL_FAULT_EXIT, /* leaves without a word, exit status 1 */
-    SHOAL_FAULT_DROP, /* lives on, but nothing it sends arrives any more */
+    SHOAL_FAULT_KILL,   /* dies at once, by SIGKILL */
+    SHOAL_FAULT_STOP,   /* stands still, by SIGSTOP */
+    SHOAL_FAULT_EXIT,   /* leaves without a word, exit status 1 */
+    SHOAL_FAULT_DROP,   /* lives on, but nothing it sends arrives any more */
+    SHOAL_FAULT_DEVICE, /* its device fails (shoal_comm_set_device_fault) */
 } shoal_fault_kind;
+
+/* "kill", ... */
+const char *shoal_fault_text(shoal_fault_kind kind);
 
 typedef struct shoal_fault { /* test aid, --fault rank=R,step=S,layer=L,do=K */
     shoal_fault_kind kind;
@@ -74,7 +78,8 @@ shoal_status shoal_comm_open(shoal_comm **comm, shoal_transport *transport,
 
 /* Collective when `failed` is OK or is what shoal_comm_agree gave to all (no rank leaves while
  * another still waits). With another failure it announces it to the others (LOST was announced when
- * found; anything else as a failure of this rank) and gives them a moment to hear. Accepts NULL.
+ * found; UNAVAILABLE, a device that failed, is a loss of this rank to the others; anything else a
+ * failure of this rank) and gives them a moment to hear. Accepts NULL.
  * Returns true if all ranks left together, so that MPI may be finalised; false: others are lost or
  * still run, end the process without waiting for them (MPI_Abort). */
 bool shoal_comm_close(shoal_comm *comm, shoal_status failed);
@@ -96,6 +101,9 @@ int64_t shoal_comm_now_us(const shoal_comm *comm);
  * where an injected fault strikes. Errors: FAILED when sim kills this rank (it must unwind
  * silently). */
 shoal_status shoal_comm_at(shoal_comm *comm, int64_t step, int32_t layer);
+
+/* What SHOAL_FAULT_DEVICE does to this rank, which is not comm's to know: fail(arg). */
+void shoal_comm_set_device_fault(shoal_comm *comm, void (*fail)(void *arg), void *arg);
 
 /* Non-blocking send/receive of exactly n_bytes (any 64-bit size; split below as needed). The buffer
  * stays the caller's and must not be touched until the request is done; nor may the request move.

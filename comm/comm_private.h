@@ -57,6 +57,8 @@ struct shoal_comm {
     shoal_transport *transport; /* owned */
     shoal_log *log;
     shoal_comm_config config;
+    void (*fail_device)(void *arg); /* or NULL */
+    void *fail_device_arg;
     int32_t rank, n_rank;
     int64_t step; /* where this rank is, -1 before the first step */
     int32_t layer;
@@ -117,6 +119,8 @@ shoal_status shoal__liveness_tick(shoal_comm *comm);
 shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason);
 /* Log that this rank itself cannot go on, announce it, remember it. Returns PEER_LOST. */
 shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason);
+/* This rank ends because of `status`, which the others do not know: tell them. */
+void shoal__liveness_leave(shoal_comm *comm, shoal_status status);
 /* Tell everyone (LOST or FAIL) and keep messages moving for the moment it takes them to leave. */
 void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t subject,
                               shoal_status status);

@@ -174,6 +174,18 @@ void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t
     }
 }
 
+void shoal__liveness_leave(shoal_comm *comm, shoal_status status)
+{
+    char where[64];
+    if (status == SHOAL_UNAVAILABLE && comm->n_rank > 1)
+        shoal_fail(comm->log, status,
+                   "rank %d (%s) is lost: its device is unavailable, see above, at %s; the other "
+                   "ranks are told",
+                   comm->rank, shoal_comm_host(comm, comm->rank),
+                   place(where, comm->step, comm->layer));
+    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, status);
+}
+
 static const char *last_heard(char text[64], const shoal_comm *comm, int32_t rank)
 {
     const shoal__peer *peer = &comm->peer[rank];
@@ -211,10 +223,16 @@ static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *no
 {
     char where[64];
     int32_t subject = notice->subject;
-    shoal_status status = (shoal_status)notice->status;
+    const shoal_status announced = (shoal_status)notice->status;
+    const bool device = notice->kind == SHOAL__NOTICE_FAIL && announced == SHOAL_UNAVAILABLE;
+    const shoal_status status = device ? SHOAL_PEER_LOST : announced;
     const char *from_host = shoal_comm_host(comm, from);
     place(where, notice->step, notice->layer);
-    if (notice->kind == SHOAL__NOTICE_LOST)
+    if (device)
+        shoal_fail(comm->log, status,
+                   "told by rank %d (%s) that rank %d (%s) is lost (%s): its device is unavailable",
+                   from, from_host, subject, shoal_comm_host(comm, subject), where);
+    else if (notice->kind == SHOAL__NOTICE_LOST)
         shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) is lost (%s)%s", from,
                    from_host, subject, shoal_comm_host(comm, subject), where,
                    subject == comm->rank
@@ -227,7 +245,7 @@ static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *no
                    shoal_status_text(status));
     comm->step = notice->step; /* the repeated notice says where it was found */
     comm->layer = notice->layer;
-    shoal__liveness_announce(comm, (shoal__notice_kind)notice->kind, subject, status);
+    shoal__liveness_announce(comm, (shoal__notice_kind)notice->kind, subject, announced);
     return shoal__comm_end(comm, status);
 }
 

@@ -162,6 +162,11 @@ static const shoal_option table[] = {
     TEXT("kernels", "auto|reference|avx2|avx2vnni|avx512|avx512-bf16", RANKS & ~STAGE, kernels,
          "instruction set; all give the same bits, but for avx512-bf16, which is faster with bf16 "
          "and fp8 weights and for all ranks to share (auto)"),
+    {"device", SHOAL_DEVICE_WANTED,
+     "what a rank computes with, cuda:N by its number on the host; auto: a GPU for each rank of a "
+     "host while there are some, then the processor; several: one for each rank, as cuda:0,cpu "
+     "(auto)",
+     AT(device), 0, 0, RANKS & ~STAGE, SHOAL_OPTION_DEVICE, false},
     CHOICE("transport", "auto|self|mpi", RANKS, transport,
            "auto: mpi when started by mpirun or srun, else self"),
     NUMBER("deadline", "S", 0.1, 86400, RANKS, deadline_s,
@@ -170,8 +175,9 @@ static const shoal_option table[] = {
          "write what every rank did when, for Perfetto or chrome://tracing"),
     TEXT("routes", "F", RUN, routes,
          "write which experts the router chose for every token; shoal routes F sums it up"),
-    {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop",
-     "test aid: rank R fails at that place (step -1: while loading; stage: step of its units)",
+    {"fault", "rank=R,step=S,layer=L,do=kill|stop|exit|drop|device",
+     "test aid: rank R fails at that place (step -1: while loading; stage: step of its units), or "
+     "its GPU does",
      AT(fault), 0, 0, RUN | STAGE, SHOAL_OPTION_FAULT, false},
     FLAG("quiet", ALL, quiet, "warnings and errors only"),
     FLAG("verbose", ALL, verbose, "also what helps to find faults"),
@@ -217,6 +223,7 @@ void shoal_options_init(shoal_options *options, int32_t command)
         .combine = SHOAL_COMBINE_EXACT,
         .prefill_chunk = 256,
         .kernels = "auto",
+        .device = "auto",
         .transport = SHOAL_TRANSPORT_AUTO,
         .deadline_s = 30,
     };

@@ -7,7 +7,9 @@
 
 #include "comm/comm.h"
 #include "launcher/answer.h"
+#include "launcher/device_choice.h"
 #include "runtime/engine/engine.h"
+#include "runtime/kernels/device.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -99,14 +101,16 @@ typedef struct shoal_options {
     int32_t n_sequence;
     int32_t prefill_chunk;
     int32_t n_thread;
-    int32_t source;        /* shoal_stage_source */
-    int32_t n_simulated;   /* plan: MoE layers; 0: not asked */
-    int32_t transport;     /* shoal_transport_choice */
-    int32_t shared_cores;  /* plan; 0: not given */
-    const char *cache;     /* NULL: none */
-    const char *to;        /* stage */
-    const char *probe;     /* of shoal probe; NULL: not given */
-    const char *placement; /* NULL, "uniform", "weighted", or a file */
+    int32_t source;                              /* shoal_stage_source */
+    int32_t n_simulated;                         /* plan: MoE layers; 0: not asked */
+    int32_t transport;                           /* shoal_transport_choice */
+    const char *device;                          /* a valid text of device_choice.h */
+    const shoal_device_backend *const *backends; /* of the build, ends with NULL; or NULL */
+    int32_t shared_cores;                        /* plan; 0: not given */
+    const char *cache;                           /* NULL: none */
+    const char *to;                              /* stage */
+    const char *probe;                           /* of shoal probe; NULL: not given */
+    const char *placement;                       /* NULL, "uniform", "weighted", or a file */
     const char *kernels;
     double deadline_s;
     const char *trace, *routes; /* files; NULL: none */
@@ -121,6 +125,7 @@ typedef enum shoal_option_kind {
     SHOAL_OPTION_NUMBER, /* double in [min, max] */
     SHOAL_OPTION_CHOICE, /* int32_t, index into `value` ("f32|fast") */
     SHOAL_OPTION_FAULT,  /* shoal_fault */
+    SHOAL_OPTION_DEVICE, /* const char *, valid */
     SHOAL_OPTION_LIST,   /* shoal_text_list: may be given several times, never empty */
 } shoal_option_kind;
 

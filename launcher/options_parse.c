@@ -166,12 +166,6 @@ shoal_status shoal_options_ranks(int32_t **ranks, int32_t *n, const char *text, 
 /* "rank=R,step=S,layer=L,do=kind" in any order; layer may be left out (outside the layers). */
 static bool parse_fault(shoal_fault *fault, const char *text)
 {
-    static const char *const kinds[] = {
-        [SHOAL_FAULT_KILL] = "kill",
-        [SHOAL_FAULT_STOP] = "stop",
-        [SHOAL_FAULT_EXIT] = "exit",
-        [SHOAL_FAULT_DROP] = "drop",
-    };
     shoal_fault parsed = {.kind = SHOAL_FAULT_NONE, .rank = -1, .step = INT64_MIN, .layer = -1};
     while (*text != '\0') {
         char part[64];
@@ -198,9 +192,10 @@ static bool parse_fault(shoal_fault *fault, const char *text)
             parsed.layer = (int32_t)number;
         else if (strcmp(part, "do") != 0)
             return false;
-        for (size_t k = SHOAL_FAULT_KILL; strcmp(part, "do") == 0 && k <= SHOAL_FAULT_DROP; k++) {
-            if (strcmp(value, kinds[k]) == 0)
-                parsed.kind = (shoal_fault_kind)k;
+        for (shoal_fault_kind k = SHOAL_FAULT_KILL;
+             strcmp(part, "do") == 0 && k <= SHOAL_FAULT_DEVICE; k++) {
+            if (strcmp(value, shoal_fault_text(k)) == 0)
+                parsed.kind = k;
         }
     }
     if (parsed.kind == SHOAL_FAULT_NONE || parsed.rank < 0 || parsed.step == INT64_MIN)
@@ -274,6 +269,15 @@ static shoal_status store(shoal_options *options, const shoal_option *o, const c
         list->n_bytes[list->n++] = strlen(value);
         return SHOAL_OK;
     }
+    case SHOAL_OPTION_DEVICE:
+        if (!shoal_device_text_is_valid(value))
+            return shoal_fail(
+                log, SHOAL_USAGE,
+                "--%s: found '%s', supported: %s, or a list with one for each rank, as "
+                "cuda:0,cpu",
+                o->name, value, o->value);
+        *(const char **)field = value;
+        return SHOAL_OK;
     case SHOAL_OPTION_FAULT:
         if (!parse_fault((shoal_fault *)field, value))
             return shoal_fail(log, SHOAL_USAGE, "--%s: found '%s', wanted %s", o->name, value,

@@ -1,5 +1,7 @@
 #include "launcher/report.h"
 
+#include "launcher/memory_report.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,85 +49,6 @@ void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *s)
     mine->engine_bytes = s->engine_bytes;
     mine->count = *shoal_engine_count(s->engine);
     mine->pinned = s->cores.pinned;
-}
-
-/* What is allocated for a run on one rank: by the model, and by the engine above it. */
-typedef struct memory_table {
-    shoal_memory_table model;
-    uint64_t engine_bytes;
-} memory_table;
-
-static uint64_t memory_total(const memory_table *m)
-{
-    return m->model.expert_bytes + m->model.attention_bytes + m->model.other_weight_bytes +
-           m->model.kv_bytes + m->model.exchange_bytes + m->model.step_bytes + m->engine_bytes;
-}
-
-static void log_memory(const shoal_session *s, const memory_table *table, int32_t rank)
-{
-    const shoal_memory_table *m = &table->model;
-    char t[8][SHOAL_BYTES_TEXT];
-    char mapped[SHOAL_BYTES_TEXT], from[512] = "";
-    if (m->mapped_bytes > 0)
-        snprintf(from, sizeof from, "; mapped from %s, shared by the ranks of a host: %s",
-                 s->options.cache, shoal_bytes_text(mapped, m->mapped_bytes));
-    shoal_log_info(
-        s->log,
-        "memory of rank %d (%s): experts %s, attention %s, other weights %s, kv cache "
-        "%s, exchange %s, step %s, engine %s; together %s%s",
-        (int)rank, shoal_comm_host(s->comm, rank), shoal_bytes_text(t[0], m->expert_bytes),
-        shoal_bytes_text(t[1], m->attention_bytes), shoal_bytes_text(t[2], m->other_weight_bytes),
-        shoal_bytes_text(t[3], m->kv_bytes), shoal_bytes_text(t[4], m->exchange_bytes),
-        shoal_bytes_text(t[5], m->step_bytes), shoal_bytes_text(t[6], table->engine_bytes),
-        shoal_bytes_text(t[7], memory_total(table)), from);
-}
-
-/* What the numbers will be made with. */
-static void log_choices(const shoal_session *s)
-{
-    const shoal_wire *wire = shoal_model_wire(s->model);
-    shoal_log_info(
-        s->log,
-        "kernels %s with %d threads, math %s, weights %s, kv cache %s, rows travel as "
-        "%s and return as %s (%s)",
-        s->compute.kernels->name, (int)shoal_pool_n_thread(s->compute.pool),
-        s->model_config.fast ? "fast" : "f32", shoal_weights_text(s->model_config.weights),
-        s->model_config.kv_dtype == SHOAL_KV_F32 ? "f32" : "bf16", shoal_wire_text(wire->dispatch),
-        shoal_wire_text(wire->combine), wire->kind == SHOAL_COMBINE_EXACT ? "exact" : "reduced");
-}
-
-shoal_status shoal_report_memory(const shoal_session *s)
-{
-    enum { EACH_RANK_MAX = 16 }; /* beyond, only the fullest is named */
-    memory_table mine = {*shoal_model_memory(s->model), s->engine_bytes};
-    memory_table *all = NULL;
-    if (s->rank == 0) {
-        all = calloc((size_t)s->n_rank, sizeof *all);
-        if (all == NULL)
-            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory for the table of %d ranks",
-                              (int)s->n_rank);
-    }
-    shoal_status status = shoal_comm_gather(s->comm, all, &mine, sizeof mine, 0);
-    if (status == SHOAL_OK && all != NULL) {
-        log_choices(s);
-        int32_t fullest = 0;
-        uint64_t sum_bytes = 0;
-        for (int32_t r = 0; r < s->n_rank; r++) {
-            sum_bytes += memory_total(&all[r]);
-            if (memory_total(&all[r]) > memory_total(&all[fullest]))
-                fullest = r;
-            if (s->n_rank <= EACH_RANK_MAX)
-                log_memory(s, &all[r], r);
-        }
-        char text[SHOAL_BYTES_TEXT];
-        if (s->n_rank > EACH_RANK_MAX) {
-            shoal_log_info(s->log, "memory of %d ranks: %s; the fullest:", (int)s->n_rank,
-                           shoal_bytes_text(text, sum_bytes));
-            log_memory(s, &all[fullest], fullest);
-        }
-    }
-    free(all);
-    return status;
 }
 
 shoal_speeds shoal_speeds_of(const shoal_event *done)
@@ -210,9 +133,9 @@ shoal_json *shoal_report_phases_json(const shoal_phase_times *times)
     return o;
 }
 
-static shoal_json *memory_json(const memory_table *table)
+static shoal_json *memory_json(const shoal_rank_report *from)
 {
-    const shoal_memory_table *m = &table->model;
+    const shoal_memory_table *m = &from->memory;
     shoal_json *o = shoal_json_new_object();
     set_int(o, "expert_bytes", m->expert_bytes);
     set_int(o, "attention_bytes", m->attention_bytes);
@@ -221,9 +144,25 @@ static shoal_json *memory_json(const memory_table *table)
     set_int(o, "kv_bytes", m->kv_bytes);
     set_int(o, "exchange_bytes", m->exchange_bytes);
     set_int(o, "step_bytes", m->step_bytes);
-    set_int(o, "engine_bytes", table->engine_bytes);
-    set_int(o, "total_bytes", memory_total(table));
+    set_int(o, "engine_bytes", from->engine_bytes);
+    set_int(o, "total_bytes", shoal_memory_total(m, from->engine_bytes));
+    set_int(o, "device_bytes", m->device_bytes);
+    set_int(o, "pinned_bytes", m->pinned_bytes);
     return o;
+}
+
+/* The processor has no name here: what it computes with says it. */
+static void set_device(shoal_json *o, const shoal_session *s, int32_t rank)
+{
+    const shoal_device_info *info = &s->devices.rank[rank].info;
+    const char *id = shoal_devices_id(&s->devices, rank);
+    shoal_json_set(o, "device", shoal_json_new_string(id, strlen(id)));
+    if (info->id[0] == '\0')
+        return;
+    shoal_json_set(o, "device_name", shoal_json_new_string(info->name, strlen(info->name)));
+    set_int(o, "device_version", (uint64_t)info->version);
+    set_int(o, "device_memory_bytes", info->memory_bytes);
+    set_int(o, "device_free_bytes", info->free_bytes);
 }
 
 shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_report *report)
@@ -235,6 +174,7 @@ shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_rep
         shoal_json *o = shoal_json_new_object();
         shoal_json_set(o, "rank", shoal_json_new_int(r));
         shoal_json_set(o, "host", shoal_json_new_string(host, strlen(host)));
+        set_device(o, s, r);
         set_int(o, "experts", (uint64_t)from->n_expert);
         set_int(o, "threads", (uint64_t)from->n_thread);
         shoal_json_set(o, "pinned", shoal_json_new_bool(from->pinned != 0));
@@ -250,8 +190,7 @@ shoal_json *shoal_report_ranks_json(const shoal_session *s, const shoal_rank_rep
         set_int(o, "prompt_rows", (uint64_t)from->count.n_prompt_row);
         set_int(o, "decode_rows", (uint64_t)from->count.n_decode_row);
         set_us(o, "step_us", from->count.step_us);
-        memory_table memory = {from->memory, from->engine_bytes};
-        shoal_json_set(o, "memory", memory_json(&memory));
+        shoal_json_set(o, "memory", memory_json(from));
         shoal_json_set(o, "phases", shoal_report_phases_json(&from->count.times));
         shoal_json_append(ranks, o);
     }

@@ -1,5 +1,5 @@
-/* What a run tells about itself: the memory table before loading, the figures of every rank and the
- * closing line behind it. Formulas: docs/PERFORMANCE.md. Layering: launcher. */
+/* What a run tells about itself: the figures of every rank and the closing line behind it.
+ * Formulas: docs/PERFORMANCE.md. Layering: launcher. */
 #ifndef SHOAL_LAUNCHER_REPORT_H
 #define SHOAL_LAUNCHER_REPORT_H
 
@@ -27,9 +27,6 @@ struct shoal_rank_report {
 
 /* This rank's figures now. */
 void shoal_rank_report_fill(shoal_rank_report *mine, const shoal_session *session);
-
-/* Print the memory of all ranks to the log of rank 0, before loading. Collective. */
-shoal_status shoal_report_memory(const shoal_session *session);
 
 /* Speeds of one run of sequences, from times on rank 0's clock. Prefill: prompt tokens / time from
  * submit to the first token; decode: generated tokens behind the first / time behind the first. 0

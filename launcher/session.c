@@ -1,13 +1,14 @@
 #include "launcher/session.h"
 
 #include "launcher/agreement.h"
+#include "launcher/memory_report.h"
 #include "launcher/model_text.h"
 #include "launcher/progress.h"
 #include "launcher/recording.h"
 #include "launcher/report.h"
+#include "launcher/session_cache.h"
 #include "launcher/weighted.h"
 #include "runtime/base/clock.h"
-#include "runtime/checkpoint/staged.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -157,79 +158,19 @@ static shoal_status open_placement(shoal_session *s)
                                      spec->router.n_group, s->n_rank, s->log);
 }
 
-/* True on the first rank of each host. */
-static bool speaks_for_host(const shoal_session *s)
-{
-    for (int32_t r = 0; r < s->rank; r++)
-        if (strcmp(shoal_comm_host(s->comm, r), shoal_comm_host(s->comm, s->rank)) == 0)
-            return false;
-    return true;
-}
-
-/* MODEL, or where it was staged to, if it is not on this host. */
-static const char *place_of_model(const shoal_options *o)
-{
-    const bool staged =
-        o->cache != NULL && access(o->model, F_OK) != 0 && shoal_staged_is_of(o->cache, o->model);
-    return staged ? o->cache : o->model;
-}
-
-/* A staged model has no weights but those in DIR. */
-static shoal_status check_staged(const shoal_session *s)
-{
-    const shoal_options *o = &s->options;
-    char found[64] = "";
-    for (int32_t w = SHOAL_WEIGHTS_NATIVE; w <= SHOAL_WEIGHTS_Q4; w++) {
-        const char *text = shoal_weights_text((shoal_weights_choice)w);
-        if (!shoal_pack_cache_has(o->cache, text, shoal_pack_identity(s->checkpoint, text)))
-            continue;
-        if (w == o->weights)
-            return SHOAL_OK;
-        snprintf(found + strlen(found), sizeof found - strlen(found), "%s--weights %s",
-                 found[0] != '\0' ? ", " : "", text);
-    }
-    return shoal_fail(s->log, SHOAL_NO_INPUT, "%s: is staged, but not with --weights %s; it has %s",
-                      o->cache, shoal_weights_text((shoal_weights_choice)o->weights),
-                      found[0] != '\0' ? found : "no weights of this state of the model");
-}
-
-static shoal_status open_cache(shoal_session *s)
-{
-    shoal_options *o = &s->options;
-    const bool staged = shoal_checkpoint_is_staged(s->checkpoint);
-    if (o->cache == NULL && staged)
-        o->cache = shoal_checkpoint_path(s->checkpoint);
-    if (o->cache == NULL)
-        return SHOAL_OK;
-    if (staged)
-        SHOAL_TRY(check_staged(s));
-    const char *weights = shoal_weights_text((shoal_weights_choice)o->weights);
-    const shoal_pack_config config = {
-        .dir = o->cache,
-        .identity = shoal_pack_identity(s->checkpoint, weights),
-        .weights = weights,
-        .model = shoal_checkpoint_origin(s->checkpoint),
-        .n_layer = s->spec.n_layer + (drafts_by_mtp(s) ? 1 : 0),
-        .n_expert = s->spec.router.n_expert,
-        .verify = o->verify,
-        .speaks = speaks_for_host(s),
-    };
-    return shoal_pack_cache_open(&s->cache, &config, s->log);
-}
-
 /* Everything that can be opened and checked without looking at a weight. */
 static shoal_status open_inputs(shoal_session *s, const shoal_session_plan *plan)
 {
-    SHOAL_TRY(shoal_checkpoint_open(&s->checkpoint, place_of_model(&s->options), true, s->log));
+    SHOAL_TRY(
+        shoal_checkpoint_open(&s->checkpoint, shoal__session_model(&s->options), true, s->log));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     SHOAL_TRY(shoal_spec_open(&s->spec, s->checkpoint, s->log));
     SHOAL_TRY(resolve_options(s, plan));
     SHOAL_TRY(check_drafts(s));
     SHOAL_TRY(shoal_kernels_select(&s->compute.kernels, s->options.kernels, s->log));
     SHOAL_TRY(shoal_cores_open(&s->cores, &s->compute.pool, s->options.n_thread, s->comm, s->log));
-    s->engine_config.compute = s->compute;
     SHOAL_TRY(open_placement(s));
-    SHOAL_TRY(open_cache(s));
+    SHOAL_TRY(shoal__session_open_cache(s, drafts_by_mtp(s) ? 1 : 0));
     SHOAL_TRY(shoal_comm_poll(s->comm));
     if (s->rank != 0)
         return SHOAL_OK;
@@ -291,6 +232,20 @@ static shoal_status agree(shoal_session *s)
     return shoal_agreement_check(s->comm, &mine, s->log);
 }
 
+/* Each rank's device. The most products at once are gate and up of all experts of a layer, or the
+ * heads of MLA. */
+static shoal_status open_devices(shoal_session *s)
+{
+    const int32_t n_expert = 2 * s->spec.router.n_expert, n_head = s->spec.attention.n_head;
+    const shoal_devices_use use = {.precise = s->options.math == SHOAL_MATH_F32,
+                                   .n_item = n_expert > n_head ? n_expert : n_head,
+                                   .pool = s->compute.pool};
+    SHOAL_TRY(shoal_devices_open(&s->devices, &s->options, &use, s->comm, s->log));
+    s->compute.device = s->devices.own;
+    s->engine_config.compute = s->compute;
+    return SHOAL_OK;
+}
+
 /* Measured where the threads will run. All have agreed to measure, and agree about what comes out.
  */
 static shoal_status weigh(shoal_session *s)
@@ -310,11 +265,12 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     STAGE(s, "opening the model", open_inputs(s, plan));
     SHOAL_TRY(agree(s));
     SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
+    SHOAL_TRY(open_devices(s));
     if (is_weighted(s))
         SHOAL_TRY(weigh(s));
     STAGE(s, "checking the weights", open_model(s, &progress));
     STAGE(s, "opening the records of the run", shoal_recording_open(s));
-    SHOAL_TRY(shoal_report_memory(s));
+    SHOAL_TRY(shoal_memory_report(s));
     if (plan->before_load != NULL)
         STAGE(s, "running the model on one rank", plan->before_load(s, plan->arg));
 
@@ -369,6 +325,7 @@ static void close_objects(shoal_session *s)
     shoal_engine_close(s->engine);
     shoal_model_close(s->model);
     shoal_pack_cache_close(s->cache);
+    shoal_devices_close(&s->devices);
     shoal_pool_close(s->compute.pool);
     shoal_placement_close(&s->placement);
     shoal_tokenizer_close(s->tokenizer);

@@ -1,8 +1,9 @@
 /* The common way of all commands that run a model:
  *
- *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree (with --placement
- *     weighted: measure, choose, agree) -> sizes, memory table -> agree -> load -> agree -> rank 0
- * works while the others serve -> reports -> leave
+ *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree -> devices (with
+ *     --placement weighted: measure, choose, agree) -> sizes, memory table -> agree -> load ->
+ * agree
+ *     -> rank 0 works while the others serve -> reports -> leave
  *
  * Each stage is done by every rank alone and then agreed upon, so that a failure of one rank is
  * said once and all leave with its status before anything waits for anything. Text is rank 0's
@@ -12,6 +13,7 @@
 
 #include "launcher/bootstrap.h"
 #include "launcher/cores.h"
+#include "launcher/devices.h"
 #include "launcher/options.h"
 #include "launcher/routes/record.h"
 #include "launcher/trace/trace.h"
@@ -31,7 +33,8 @@ typedef struct shoal_session {
     shoal_spec spec;
     shoal_tokenizer *tokenizer; /* rank 0; NULL elsewhere and if MODEL has none */
     shoal_cores cores;
-    shoal_compute compute;
+    shoal_devices devices;
+    shoal_compute compute; /* with this rank's device */
     shoal_placement placement;
     shoal_pack_cache *cache; /* --cache, or NULL */
     shoal_engine_config engine_config;

@@ -3,12 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void take_host(shoal_launch_host *host, const shoal_cluster_host *from)
+static shoal_status take_host(shoal_launch_host *host, const shoal_cluster_host *from,
+                              int32_t n_rank_max, shoal_log *log)
 {
     *host = (shoal_launch_host){0};
     snprintf(host->name, sizeof host->name, "%s", from->name);
     snprintf(host->address, sizeof host->address, "%s",
              from->address[0] != '\0' ? from->address : from->name);
+    host->is_gpu = calloc((size_t)n_rank_max, sizeof *host->is_gpu);
+    return host->is_gpu != NULL ? SHOAL_OK
+                                : shoal_fail(log, SHOAL_NO_MEMORY, "no memory for a job");
 }
 
 static shoal_status take_ranks(shoal_launch_job *job, const shoal_cluster *cluster, int32_t n_rank,
@@ -17,21 +21,16 @@ static shoal_status take_ranks(shoal_launch_job *job, const shoal_cluster *clust
     int32_t last = -1;
     for (int32_t r = 0; r < n_rank; r++) {
         const shoal_cluster_rank *rank = &cluster->rank[r];
-        const shoal_cluster_host *host = &cluster->host[rank->host];
-        if (rank->gpu >= 0)
-            return shoal_fail(
-                log, SHOAL_USAGE,
-                "rank %d (%s) is cuda:%d in the cluster file, but launch starts ranks "
-                "on processors only; take it out of `ranks`",
-                (int)r, host->name, (int)rank->gpu);
+        const shoal_cluster_host *from = &cluster->host[rank->host];
         if (rank->host < last)
             return shoal_fail(log, SHOAL_USAGE,
                               "rank %d is on %s, in front of ranks of other hosts; mpirun numbers "
                               "ranks host by host",
-                              (int)r, host->name);
+                              (int)r, from->name);
         if (rank->host != last)
-            take_host(&job->host[job->n_host++], host);
-        job->host[job->n_host - 1].n_rank++;
+            SHOAL_TRY(take_host(&job->host[job->n_host++], from, n_rank - r, log));
+        shoal_launch_host *host = &job->host[job->n_host - 1];
+        host->is_gpu[host->n_rank++] = rank->gpu >= 0;
         last = rank->host;
     }
     return SHOAL_OK;
@@ -62,6 +61,8 @@ shoal_status shoal_launch_job_open(shoal_launch_job *job, const shoal_cluster *c
 
 void shoal_launch_job_close(shoal_launch_job *job)
 {
+    for (int32_t h = 0; h < job->n_host && job->host != NULL; h++)
+        free(job->host[h].is_gpu);
     free(job->host);
     shoal_words_close(&job->argument);
     *job = (shoal_launch_job){0};
@@ -132,6 +133,66 @@ const char *shoal_launch_job_option(const shoal_launch_job *job, const char *nam
         return NULL;
     const char *equals = strchr(job->argument.word[i], '=');
     return equals != NULL ? equals + 1 : job->argument.word[i + 1];
+}
+
+/* Commands whose ranks compute: they know --device. */
+static bool command_computes(const char *name)
+{
+    static const char *const names[] = {"generate", "batch", "logits", "perplexity",
+                                        "bench",    "check", "probe"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* The host that takes part as number `index`, or the last. */
+static const shoal_launch_host *host_at(const shoal_launch_job *job, int32_t index)
+{
+    const shoal_launch_host *at = NULL;
+    for (int32_t h = 0; h < job->n_host && index >= 0; h++) {
+        if (job->host[h].dropped)
+            continue;
+        at = &job->host[h];
+        index--;
+    }
+    return at;
+}
+
+/* "cuda,cpu,cuda,cpu", or one word for all. NULL: no memory. */
+static char *devices_text(const shoal_launch_job *job, int32_t n_host)
+{
+    char *text = NULL;
+    size_t n_text = 0;
+    bool any[2] = {false, false};
+    FILE *out = open_memstream(&text, &n_text);
+    if (out == NULL)
+        return NULL;
+    for (int32_t h = 0; h < n_host; h++) {
+        const shoal_launch_host *host = host_at(job, h);
+        for (int32_t i = 0; i < host->n_rank; i++) {
+            fprintf(out, "%s%s", any[0] || any[1] ? "," : "", host->is_gpu[i] ? "cuda" : "cpu");
+            any[host->is_gpu[i]] = true;
+        }
+    }
+    if (fclose(out) != 0 || text == NULL || (any[0] && any[1]))
+        return text;
+    text[strcspn(text, ",")] = '\0';
+    return text;
+}
+
+void shoal_launch_job_add_devices(shoal_words *words, const shoal_launch_job *job, int32_t n_host)
+{
+    if (!command_computes(job->argument.word[0]) || find_option(&job->argument, "device") >= 0)
+        return;
+    char *text = devices_text(job, n_host);
+    if (text == NULL) {
+        words->failed = true;
+        return;
+    }
+    shoal_words_add(words, "--device");
+    shoal_words_add(words, text);
+    free(text);
 }
 
 /* Take `--name V` out, as often as it is there. */

@@ -11,6 +11,7 @@ typedef struct shoal_launch_host {
     char name[SHOAL_CLUSTER_NAME];
     char address[SHOAL_CLUSTER_NAME]; /* what is connected to: the address, or the name */
     int32_t n_rank;
+    bool *is_gpu;   /* [n_rank] ranks on a GPU, in order; owned */
     int32_t n_loss; /* times that a rank was lost here */
     bool dropped;   /* takes no part any more */
 } shoal_launch_host;
@@ -26,8 +27,8 @@ typedef struct shoal_launch_job {
 } shoal_launch_job;
 
 /* The first n_rank ranks of a cluster (0: all). `argument` is copied. Errors: USAGE (more ranks
- * than there are, a rank on a GPU, ranks that are not numbered host by host), NO_MEMORY. On success
- * the caller owns the job: shoal_launch_job_close. */
+ * than there are, ranks that are not numbered host by host), NO_MEMORY. On success the caller owns
+ * the job: shoal_launch_job_close. */
 shoal_status shoal_launch_job_open(shoal_launch_job *job, const shoal_cluster *cluster,
                                    int32_t n_rank, char *const *argument, shoal_log *log);
 void shoal_launch_job_close(shoal_launch_job *job); /* accepts zeroed */
@@ -43,6 +44,11 @@ int32_t shoal_launch_job_host_named(const shoal_launch_job *job, const char *nam
 
 /* Value of `--name V` or `--name=V` among the arguments; NULL: not given. */
 const char *shoal_launch_job_option(const shoal_launch_job *job, const char *name);
+
+/* Behind the arguments of shoal: `--device` as the cluster file's `ranks` say ("cuda", "cuda,cpu"),
+ * where the command knows that option and is not given it. For n_host hosts: those that take part,
+ * and further ones like the last. */
+void shoal_launch_job_add_devices(shoal_words *words, const shoal_launch_job *job, int32_t n_host);
 
 /* What a run that follows a loss is given: a batch goes on with its output (`--resume`), a fault
  * that was injected is not injected again, and if hosts were dropped (`fewer`) what was written for

@@ -71,6 +71,7 @@ shoal_status shoal_launch_line(shoal_words *line, const shoal_launch_job *job, s
     shoal_words_add(&l, job->binary);
     for (int32_t i = 0; i < job->argument.n; i++)
         shoal_words_add(&l, job->argument.word[i]);
+    shoal_launch_job_add_devices(&l, job, shoal_launch_job_n_host(job));
     if (l.failed) {
         shoal_words_close(&l);
         return shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the line of mpirun");

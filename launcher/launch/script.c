@@ -83,6 +83,20 @@ static void print_environment(FILE *out, const shoal_cluster_launch *settings)
     }
 }
 
+static shoal_status print_devices(FILE *out, const shoal_launch_job *job, shoal_log *log)
+{
+    shoal_words words = {0};
+    const int32_t n_node = job->settings->slurm.n_node;
+    shoal_launch_job_add_devices(&words, job, n_node > 0 ? n_node : shoal_launch_job_n_host(job));
+    if (words.n > 0) {
+        fputc(' ', out);
+        shoal_words_print(out, words.word, words.n);
+    }
+    const bool failed = words.failed;
+    shoal_words_close(&words);
+    return failed ? shoal_fail(log, SHOAL_NO_MEMORY, "no memory for the script") : SHOAL_OK;
+}
+
 shoal_status shoal_launch_script(FILE *out, const shoal_launch_job *job, int32_t restarts,
                                  shoal_log *log)
 {
@@ -112,6 +126,7 @@ shoal_status shoal_launch_script(FILE *out, const shoal_launch_job *job, int32_t
     shoal_word_print(out, job->binary);
     fputs("\nrun=(", out);
     shoal_words_print(out, job->argument.word, job->argument.n);
+    SHOAL_TRY(print_devices(out, job, log));
     fprintf(out, ")\nrestarts=%d\n\n", (int)restarts);
     fwrite(body, 1, sizeof body, out);
     return SHOAL_OK;

@@ -57,7 +57,9 @@ void shoal_predict_sequences(int32_t *n, const shoal_placement *placement, int32
 typedef struct shoal_rank_memory {
     shoal_memory_table model;
     uint64_t engine_bytes;
-    uint64_t total_bytes;
+    /* Of what shoal_cluster_rank.memory_bytes is room for: all of a cpu rank; of a GPU rank what
+     * lies in the GPU's memory. And its experts in that. */
+    uint64_t total_bytes, expert_bytes;
 } shoal_rank_memory;
 
 /* memory: [n_rank], what each rank would print before it loads. measured: of a rank that holds

@@ -1,5 +1,6 @@
 /* Memory of every rank, by the carve functions of a run. Ranks that differ in nothing that memory
  * depends on are measured once. */
+#include "launcher/memory_report.h"
 #include "launcher/predict/predict.h"
 #include "launcher/weight_bytes.h"
 
@@ -12,6 +13,7 @@ typedef struct rank_kind {
     int32_t n_local_max; /* of one layer */
     int32_t n_slot, n_thread;
     bool first; /* rank 0 keeps results for all */
+    bool has_device;
 } rank_kind;
 
 static rank_kind kind_of(const shoal_predict_run *run, const shoal_placement *placement,
@@ -19,7 +21,8 @@ static rank_kind kind_of(const shoal_predict_run *run, const shoal_placement *pl
 {
     rank_kind kind = {.n_slot = shoal_engine_slots(engine, rank),
                       .n_thread = run->cluster->rank[rank].n_thread,
-                      .first = rank == 0};
+                      .first = rank == 0,
+                      .has_device = run->cluster->rank[rank].gpu >= 0};
     kind.n_thread = kind.n_thread > 0 ? kind.n_thread : 1;
     for (int32_t l = 0; l < placement->n_layer; l++) {
         const int32_t n = shoal_placement_owned(placement, l, rank, NULL);
@@ -32,13 +35,8 @@ static rank_kind kind_of(const shoal_predict_run *run, const shoal_placement *pl
 static bool same_kind(const rank_kind *a, const rank_kind *b)
 {
     return a->n_expert == b->n_expert && a->n_local_max == b->n_local_max &&
-           a->n_slot == b->n_slot && a->n_thread == b->n_thread && a->first == b->first;
-}
-
-static uint64_t total(const shoal_rank_memory *m)
-{
-    return m->model.expert_bytes + m->model.attention_bytes + m->model.other_weight_bytes +
-           m->model.kv_bytes + m->model.exchange_bytes + m->model.step_bytes + m->engine_bytes;
+           a->n_slot == b->n_slot && a->n_thread == b->n_thread && a->first == b->first &&
+           a->has_device == b->has_device;
 }
 
 /* What the ranks of one prediction have in common. */
@@ -82,12 +80,18 @@ static shoal_status measure_rank(shoal_rank_memory *memory, shoal_model_measured
     config.n_sequence = kind->n_slot;
     const shoal_measured_rank of = {.rank = rank,
                                     .n_thread = kind->n_thread,
+                                    .has_device = kind->has_device,
                                     .announced = m->has_weights ? NULL : &m->announced};
     shoal_model_measured found;
     SHOAL_TRY(shoal_engine_measure(&memory->engine_bytes, &m->engine, m->run->spec, rank, m->log));
     SHOAL_TRY(shoal_model_measure(&found, m->run->spec, m->run->checkpoint, &config, &of, m->log));
     memory->model = found.memory;
-    memory->total_bytes = total(memory);
+    memory->total_bytes = shoal_memory_total(&memory->model, memory->engine_bytes);
+    memory->expert_bytes = memory->model.expert_bytes;
+    if (kind->has_device) { /* what of it must fit there */
+        memory->total_bytes = memory->model.device_bytes;
+        memory->expert_bytes = memory->model.device_expert_bytes;
+    }
     if (m->placement->sequence_weight[rank] > 0)
         *measured = found;
     return SHOAL_OK;

@@ -118,7 +118,7 @@ static void find_room(chooser *c, double margin)
     for (int32_t r = 0; r < c->n_rank; r++) {
         const shoal_rank_memory *m = &c->memory[r];
         const double room = (double)c->run->cluster->rank[r].memory_bytes -
-                            (double)(m->total_bytes - m->model.expert_bytes) - margin;
+                            (double)(m->total_bytes - m->expert_bytes) - margin;
         c->room[r] = room > 0 ? room : 0;
     }
 }
@@ -253,9 +253,9 @@ static shoal_status least_overflow(shoal_overflow *least, chooser *c)
         const shoal_rank_memory *source = &c->memory[c->order[0]];
         if (i > 0 && over >= least->over_bytes)
             continue;
-        *least = (shoal_overflow){.over_bytes = over,
-                                  .source_bytes =
-                                      (double)(source->total_bytes - source->model.expert_bytes)};
+        *least =
+            (shoal_overflow){.over_bytes = over,
+                             .source_bytes = (double)(source->total_bytes - source->expert_bytes)};
     }
     return SHOAL_OK;
 }

@@ -96,6 +96,8 @@ typedef struct shoal_device_backend {
     const char *name;
     /* Devices of this host; 0: none, and why (a driver too old, say) in why [n_why]. */
     int32_t (*count)(char *why, size_t n_why);
+    /* info.bus_id of a device that is not opened; "" if it is not known. NULL: of none. */
+    void (*bus_id)(char text[32], int32_t index);
     /* Errors: UNAVAILABLE (no such device, or it fails), NO_MEMORY. log and config->pool outlive
      * the device. */
     shoal_status (*open)(shoal_device **device, int32_t index, const shoal_device_config *config,

@@ -62,7 +62,7 @@ class Launch(ShoalTest):
         self.expect(run, 0)
         self.assertTrue(run.out.startswith("mpirun "), run)
         self.assertIn(" --host fish1:1,fish2:1 -np 2 ", run.out)
-        self.assertTrue(run.out.endswith(f"{os.path.realpath(BINARY)} generate m --prompt 'it'\\''s'\n"), run)
+        self.assertTrue(run.out.endswith(f"{os.path.realpath(BINARY)} generate m --prompt 'it'\\''s' --device cpu\n"), run)
         self.assertIn(" --host fish1:1 -np 1 ", self.launch("--print", "--ranks", 1).out)
 
     def test_output_is_untouched(self):
@@ -100,7 +100,7 @@ echo done""")
         with open(self.path("line"), encoding="utf-8") as line:
             text = line.read()
         self.assertIn("--host fish1:1 -np 1 ", text)
-        self.assertTrue(text.endswith("batch m --input i --output o --resume --placement weighted\n"), text)
+        self.assertTrue(text.endswith("batch m --input i --output o --resume --placement weighted --device cpu\n"), text)
 
     def test_a_host_that_loses_twice_is_dropped(self):
         self.tool("mpirun", f"""echo "$@" >>"$WORK/lines"; echo '{KILLED}' >&2; exit 137""")

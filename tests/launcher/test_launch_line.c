@@ -64,7 +64,7 @@ START_TEST(the_line_has_hosts_settings_and_what_runs)
         text, "mpirun --host fish1:2,fish2:1 -np 3 --map-by slot --bind-to none --mca pml ob1 "
               "--mca btl self,vader,tcp --mca oob_tcp_keepalive_time 3 "
               "--mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3 "
-              "/opt/shoal batch m --input 'it'\\''s' --output=out");
+              "/opt/shoal batch m --input 'it'\\''s' --output=out --device cpu");
     end(&job);
 }
 END_TEST
@@ -143,8 +143,9 @@ START_TEST(another_run_resumes_without_the_fault)
     ck_assert(shoal_launch_job_again(&job, true));
     ck_assert(!shoal_launch_job_again(&job, true));
     print_line(text, &job);
-    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --resume --placement weighted"));
-    ck_assert_ptr_eq(strstr(text, "weighted"), text + strlen(text) - strlen("weighted"));
+    ck_assert_ptr_nonnull(
+        strstr(text, "/opt/shoal batch m --resume --placement weighted --device cpu"));
+    ck_assert_ptr_eq(strstr(text, " cpu"), text + strlen(text) - strlen(" cpu"));
     end(&job);
 }
 END_TEST
@@ -180,10 +181,63 @@ START_TEST(ranks_that_cannot_be_started_are_refused)
     cluster.rank[2].host = 0; /* behind one of another host */
     ck_assert_int_eq(shoal_launch_job_open(&other, &cluster, 0, (char *const *)batch, &quiet),
                      SHOAL_USAGE);
-    cluster.rank[2].host = 1;
-    cluster.rank[1].gpu = 0;
-    ck_assert_int_eq(shoal_launch_job_open(&other, &cluster, 0, (char *const *)batch, &quiet),
-                     SHOAL_USAGE);
+    end(&job);
+}
+END_TEST
+
+/* The line for `shoal batch m` or another command, with these GPUs (-1: none) of three ranks on two
+ * hosts. */
+static void print_devices(char text[2048], const int32_t gpu[3], const char *const *argument,
+                          bool drop_first)
+{
+    shoal_launch_job job, job_gpu;
+    make(&job, (const int32_t[]){2, 1, 0}, argument);
+    for (int32_t r = 0; r < 3; r++)
+        cluster.rank[r].gpu = gpu[r];
+    ck_assert_int_eq(shoal_launch_job_open(&job_gpu, &cluster, 0, (char *const *)argument, &quiet),
+                     SHOAL_OK);
+    job_gpu.settings = &settings;
+    job_gpu.binary = "/opt/shoal";
+    job_gpu.host[0].dropped = drop_first;
+    print_line(text, &job_gpu);
+    shoal_launch_job_close(&job_gpu);
+    end(&job);
+}
+
+START_TEST(ranks_get_the_devices_of_the_file)
+{
+    static const char *const plain[] = {"batch", "m", NULL};
+    static const char *const given[] = {"batch", "m", "--device", "cuda:1", NULL};
+    static const char *const stage[] = {"stage", "m", "--to", "d", NULL};
+    char text[2048];
+    print_devices(text, (const int32_t[]){0, -1, 0}, plain, false);
+    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --device cuda,cpu,cuda"));
+    print_devices(text, (const int32_t[]){0, -1, 0}, plain, true);
+    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --device cuda"));
+    ck_assert_ptr_null(strstr(text, ",cpu"));
+    print_devices(text, (const int32_t[]){0, 1, 0}, plain, false);
+    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --device cuda"));
+    ck_assert_ptr_null(strstr(text, "cuda,"));
+    print_devices(text, (const int32_t[]){0, -1, 0}, given, false);
+    ck_assert_ptr_nonnull(strstr(text, "/opt/shoal batch m --device cuda:1"));
+    ck_assert_ptr_null(strstr(text, "cuda,"));
+    print_devices(text, (const int32_t[]){0, -1, 0}, stage, false);
+    ck_assert_ptr_null(strstr(text, "--device"));
+}
+END_TEST
+
+/* SLURM's nodes may be more than the file's hosts: they are like the last. */
+START_TEST(a_script_has_a_device_for_each_rank)
+{
+    shoal_launch_job job;
+    make(&job, (const int32_t[]){2, 2, 0}, batch);
+    job.host[0].is_gpu[0] = job.host[1].is_gpu[0] = true;
+    char text[16384];
+    print_script(text, &job);
+    ck_assert_ptr_nonnull(strstr(text, " --output=out --device cuda,cpu,cuda,cpu)\n"));
+    settings.slurm.n_node = 3;
+    print_script(text, &job);
+    ck_assert_ptr_nonnull(strstr(text, " --device cuda,cpu,cuda,cpu,cuda,cpu)\n"));
     end(&job);
 }
 END_TEST
@@ -203,20 +257,21 @@ START_TEST(equal_hosts_are_any_nodes_of_slurm)
                                                 .n_option = 1}};
     char text[16384];
     print_script(text, &job);
-    const char *const wanted[] = {"#!/usr/bin/env bash\n",
-                                  "\n#SBATCH --nodes=3\n#SBATCH --ntasks-per-node=2\n",
-                                  "\n#SBATCH --partition=night\n",
-                                  "\n#SBATCH --time=01:00:00\n",
-                                  "\n#SBATCH --account=me\n",
-                                  "\n#SBATCH --exclusive\n",
-                                  "\n#SBATCH --requeue\n",
-                                  "\n#SBATCH --signal=B:USR1@60\n",
-                                  "\nexport OMPI_MCA_btl_tcp_if_include=eth1\n",
-                                  "\nexport 'A=it'\\''s'\n",
-                                  "\nshoal=/opt/shoal\n",
-                                  "\nrun=(batch m --input 'it'\\''s' --output=out)\nrestarts=7\n",
-                                  "\n# ---- Nothing below needs a change.\n",
-                                  "scontrol requeue"};
+    const char *const wanted[] = {
+        "#!/usr/bin/env bash\n",
+        "\n#SBATCH --nodes=3\n#SBATCH --ntasks-per-node=2\n",
+        "\n#SBATCH --partition=night\n",
+        "\n#SBATCH --time=01:00:00\n",
+        "\n#SBATCH --account=me\n",
+        "\n#SBATCH --exclusive\n",
+        "\n#SBATCH --requeue\n",
+        "\n#SBATCH --signal=B:USR1@60\n",
+        "\nexport OMPI_MCA_btl_tcp_if_include=eth1\n",
+        "\nexport 'A=it'\\''s'\n",
+        "\nshoal=/opt/shoal\n",
+        "\nrun=(batch m --input 'it'\\''s' --output=out --device cpu)\nrestarts=7\n",
+        "\n# ---- Nothing below needs a change.\n",
+        "scontrol requeue"};
     for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
         ck_assert_msg(strstr(text, wanted[i]) != NULL, "%s\nis not in\n%s", wanted[i], text);
     ck_assert_ptr_null(strstr(text, "hosts_file=$(mktemp)"));
@@ -270,6 +325,8 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, another_run_resumes_without_the_fault);
     SHOAL_TEST(suite, another_run_of_something_else_begins_anew);
     SHOAL_TEST(suite, ranks_that_cannot_be_started_are_refused);
+    SHOAL_TEST(suite, ranks_get_the_devices_of_the_file);
+    SHOAL_TEST(suite, a_script_has_a_device_for_each_rank);
     SHOAL_TEST(suite, equal_hosts_are_any_nodes_of_slurm);
     SHOAL_TEST(suite, unequal_hosts_are_named_rank_by_rank);
     SHOAL_TEST(suite, words_are_quoted_as_a_shell_reads_them);

@@ -47,6 +47,7 @@ START_TEST(has_the_defaults_that_help_states)
     ck_assert_double_eq(options.temperature, 0);
     ck_assert_double_eq(options.top_p, 1);
     ck_assert_str_eq(options.kernels, "auto");
+    ck_assert_str_eq(options.device, "auto");
     ck_assert_int_eq(options.fault.kind, SHOAL_FAULT_NONE);
 }
 END_TEST
@@ -79,6 +80,14 @@ START_TEST(refuses_bad_values)
         {"--kv", "f16"},
         {"--combine", ""},
         {"--transport", "tcp"},
+        {"--device", ""},
+        {"--device", "gpu"},
+        {"--device", "cuda:"},
+        {"--device", "cuda:x"},
+        {"--device", "cuda:-1"},
+        {"--device", "cuda:99999"},
+        {"--device", "cpu,"},
+        {"--device", "cpu,,cuda"},
         {"--fault", "rank=1"},
         {"--fault", "rank=1,step=2,layer=0,do=nothing"},
         {"--fault", "rank=1,step=-2,layer=0,do=kill"},
@@ -116,9 +125,9 @@ START_TEST(unknown_options_are_refused_with_a_hint)
     ck_assert_ptr_nonnull(strstr(log.error, "did you mean --prompt?"));
     ck_assert_int_eq(PARSE("M", "--frobnicate"), SHOAL_USAGE);
     ck_assert_ptr_nonnull(strstr(log.error, "--help"));
-    /* Not built yet, of another command, abbreviated, short. */
-    static const char *const unknown[] = {"--device", "--file", "--input", "--resume", "--promp",
-                                          "-p",       "-",      "--=x",    "---prompt"};
+    /* Of another command, abbreviated, short. */
+    static const char *const unknown[] = {"--file", "--input", "--resume", "--promp",
+                                          "-p",     "-",       "--=x",     "---prompt"};
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++)
         ck_assert_msg(PARSE("M", unknown[i], "x") == SHOAL_USAGE &&
                           strstr(log.error, "unknown option") != NULL,
