@@ -1,7 +1,7 @@
 /* What a rank on a GPU says of it. The others measure their processors meanwhile; this rank's stays
  * quiet, as it does in a run. */
+#include "launcher/memory_report.h"
 #include "launcher/probe/measure.h"
-
 #include "runtime/kernels/device.h"
 
 #include <stdlib.h>
@@ -9,9 +9,6 @@
 
 /* Read from its memory, which must be free; half, a quarter of it and less are tried. */
 enum { READ_BYTES_MAX = 512 << 20, READ_BYTES_MIN = 1 << 20 };
-
-/* Of what is free: the driver takes some more while kernels are loaded. */
-enum { FILL_PERCENT = 97 };
 
 /* The number of "cuda:3". */
 static int32_t number_of(const char *id)
@@ -43,7 +40,7 @@ shoal_status shoal_probe_gpu(shoal_probe_rank *rank, const shoal_probe_job *job)
     shoal_device *device = job->compute->device;
     const shoal_device_info *info = &device->info;
     rank->gpu = number_of(info->id);
-    rank->memory_bytes = info->free_bytes / 100 * FILL_PERCENT;
+    rank->memory_bytes = shoal_memory_room(info->free_bytes);
     snprintf(rank->device, sizeof rank->device, "%s", info->name);
     return read_memory(&rank->read_gb_per_s, device, job->log);
 }
