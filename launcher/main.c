@@ -194,6 +194,7 @@ static shoal_status run(int argc, char **argv, shoal_log *log)
         return fail_unknown_command(argv[1], log);
     shoal_options options;
     shoal_options_init(&options, c->bit);
+    options.backends = shoal_device_backends;
     SHOAL_TRY(shoal_options_parse(&options, c->name, argc - 2, argv + 2, log));
     if (options.help) {
         if (speaks)

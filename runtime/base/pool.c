@@ -233,7 +233,7 @@ void shoal_pool_set_poll(shoal_pool *pool, shoal_poll_fn *fn, void *arg)
     pool->poll_arg = arg;
 }
 
-static void poll_once(shoal_pool *pool)
+void shoal_pool_poll(shoal_pool *pool)
 {
     if (pool->poll != NULL)
         pool->poll(pool->poll_arg);
@@ -257,7 +257,7 @@ static void wait_for_tiles(shoal_pool *pool)
 {
     for (int spin = 0; atomic_load_explicit(&pool->n_done, memory_order_acquire) < pool->n_tile;
          spin++) {
-        poll_once(pool);
+        shoal_pool_poll(pool);
         if (spin < SPINS)
             pause_cpu();
         else
@@ -272,7 +272,7 @@ void shoal_pool_run(shoal_pool *pool, shoal_tile_fn *fn, void *arg, int32_t n_ti
     if (n_tile == 1 || pool->n_thread == 1) {
         for (int32_t tile = 0; tile < n_tile; tile++) {
             fn(arg, tile, 0);
-            poll_once(pool);
+            shoal_pool_poll(pool);
         }
         return;
     }
@@ -283,6 +283,6 @@ void shoal_pool_run(shoal_pool *pool, shoal_tile_fn *fn, void *arg, int32_t n_ti
     atomic_store(&pool->n_left, n_tile);
     wake_sleepers(pool, n_tile - 1);
     while (run_tile(pool, 0))
-        poll_once(pool);
+        shoal_pool_poll(pool);
     wait_for_tiles(pool);
 }

@@ -29,6 +29,9 @@ bool shoal_pool_pin(shoal_pool *pool, const shoal_cpus *place);
 /* Hook called by worker 0 between tiles and while it waits for the others; NULL for none. */
 void shoal_pool_set_poll(shoal_pool *pool, shoal_poll_fn *fn, void *arg);
 
+/* Call the hook once, if there is one: for worker 0 where it waits for something else. */
+void shoal_pool_poll(shoal_pool *pool);
+
 /* Run fn(arg, tile, worker) for every tile in [0, n_tile); returns when all are done. Not
  * reentrant. */
 void shoal_pool_run(shoal_pool *pool, shoal_tile_fn *fn, void *arg, int32_t n_tile);

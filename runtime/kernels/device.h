@@ -104,6 +104,12 @@ typedef struct shoal_device_backend {
                          shoal_log *log);
 } shoal_device_backend;
 
+/* The backends that a program is linked with, NULL behind the last (launcher/backends_*.c). */
+extern const shoal_device_backend *const shoal_device_backends[];
+
+/* kernels/cuda, if it is linked. */
+extern const shoal_device_backend shoal_cuda_backend;
+
 static inline void shoal_device_close(shoal_device *device) /* accepts NULL */
 {
     if (device != NULL)

@@ -1,60 +1,78 @@
-/* Elementwise: a thread an element, 256 a block; bound by memory. */
-#include "runtime/kernels/cuda/kernels.cuh"
-#include "runtime/kernels/cuda/numbers.cuh"
+/* What stands between the two halves of an MLP, and rows as integers.
+ *
+ * activate   grid: a thread a value, 256 a block
+ * to_groups  grid: 1,024 columns of a row a block of 256 threads, 4 neighbouring values a thread
+ * bound      bytes read and written */
+#include "runtime/kernels/cuda/groups.cuh"
 
 namespace
 {
 
-enum { N_THREAD = 256 };
+enum { N_THREAD = 256, SLAB = N_THREAD / 32 * SHOAL__WARP_VALUES };
 
-__device__ __forceinline__ int64_t element()
+__device__ __forceinline__ float activated(float gate, float up, const shoal_activation &a)
 {
-    return (int64_t)blockIdx.x * N_THREAD + (int64_t)threadIdx.x;
-}
-
-dim3 grid_of(int64_t n)
-{
-    return dim3((unsigned)((n + N_THREAD - 1) / N_THREAD));
+    if (a.kind == SHOAL_ACTIVATION_SWIGLU_CLAMPED) {
+        const float g = a.limit < gate ? a.limit : gate;
+        float u = a.limit < up ? a.limit : up;
+        u = u < -a.limit ? -a.limit : u;
+        return (u + 1.0F) * (g / (1.0F + shoal_cuda_exp(-(a.alpha * g))));
+    }
+    return shoal_cuda_silu(gate) * up;
 }
 
 __global__ void __launch_bounds__(N_THREAD)
-    activate(float *y, const float *gate, const float *up, int64_t n, shoal_cuda_activation a)
+    activate(float *y, const float *gate, const float *up, int64_t n, shoal_activation a)
 {
-    const int64_t i = element();
-    if (i >= n)
-        return;
-    if (a.limit > 0.0F) {
-        const float g = a.limit < gate[i] ? a.limit : gate[i];
-        float u = a.limit < up[i] ? a.limit : up[i];
-        u = u < -a.limit ? -a.limit : u;
-        y[i] = (u + 1.0F) * (g / (1.0F + shoal_cuda_exp(-(a.alpha * g))));
-    } else {
-        y[i] = shoal_cuda_silu(gate[i]) * up[i];
-    }
+    const int64_t i = (int64_t)blockIdx.x * N_THREAD + (int64_t)threadIdx.x;
+    if (i < n)
+        y[i] = activated(gate[i], up[i], a);
 }
 
-__global__ void __launch_bounds__(N_THREAD) axpy(float *y, float a, const float *x, int64_t n)
+/* up NULL: the rows of x as they are. */
+__global__ void __launch_bounds__(N_THREAD)
+    to_groups(shoal_int8_group *y, int64_t ld_y, shoal_cuda_rows x, const float *up,
+              shoal_activation a)
 {
-    const int64_t i = element();
-    if (i < n)
-        y[i] = fmaf(a, x[i], y[i]);
+    const int32_t n_slab = (x.n_col + SLAB - 1) / SLAB;
+    const int64_t row = blockIdx.x / (uint32_t)n_slab;
+    const int32_t c0 = (int32_t)(blockIdx.x % (uint32_t)n_slab) * SLAB +
+                       (int32_t)threadIdx.x / 32 * SHOAL__WARP_VALUES;
+    if (c0 >= x.n_col)
+        return;
+    const int32_t c = c0 + (int32_t)threadIdx.x % 32 * 4;
+    float v[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        v[j] = c + j < x.n_col ? x.at[row * x.ld + c + j] : 0.0F;
+        if (up != nullptr && c + j < x.n_col)
+            v[j] = activated(v[j], up[row * x.ld + c + j], a);
+    }
+    const shoal__quad quad = shoal__to_int8(v);
+    if (c / SHOAL_GROUP * SHOAL_GROUP < x.n_col)
+        shoal__store_quad(y + row * ld_y, c, quad);
 }
 
 } // namespace
 
 cudaError_t shoal_cuda_activate(float *y, const float *gate, const float *up, int64_t n,
-                                shoal_cuda_activation activation, cudaStream_t stream)
+                                const shoal_activation *activation, cudaStream_t stream)
 {
-    if (n == 0)
+    if (n <= 0)
         return cudaSuccess;
-    SHOAL_LAUNCH(activate, grid_of(n), dim3(N_THREAD), 0, stream, y, gate, up, n, activation);
+    SHOAL_LAUNCH(activate, dim3((unsigned)((n + N_THREAD - 1) / N_THREAD)), dim3(N_THREAD), 0,
+                 stream, y, gate, up, n, *activation);
     return cudaGetLastError();
 }
 
-cudaError_t shoal_cuda_axpy(float *y, float a, const float *x, int64_t n, cudaStream_t stream)
+cudaError_t shoal_cuda_to_groups(shoal_int8_group *y, int64_t ld_y, shoal_cuda_rows x,
+                                 const float *up, const shoal_activation *activation,
+                                 cudaStream_t stream)
 {
-    if (n == 0)
+    const int64_t n = (int64_t)x.n_row * ((x.n_col + SLAB - 1) / SLAB);
+    if (n <= 0)
         return cudaSuccess;
-    SHOAL_LAUNCH(axpy, grid_of(n), dim3(N_THREAD), 0, stream, y, a, x, n);
+    SHOAL_LAUNCH(to_groups, dim3((unsigned)n), dim3(N_THREAD), 0, stream, y, ld_y, x, up,
+                 activation != nullptr ? *activation : shoal_activation{});
     return cudaGetLastError();
 }

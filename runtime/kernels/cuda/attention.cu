@@ -1,76 +1,61 @@
 /* Attention over the cache, as the CPU's: blocks of 64 positions in order, online softmax, from a
- * fresh state every SHOAL_CUDA_SEGMENT positions; then the segments of a (row, head) are merged in
- * order, the sink is added, and the sum divided.
+ * fresh state every SHOAL_ATTEND_SEGMENT positions; then the segments of a (row, head) are merged
+ * in order, the sink is added, and the sum divided.
  *
- * attend   grid: (segment, kv head, row); block 128 threads; the query heads of a kv head are
- * worked on together, as many as fit (QUERIES), so that the cache is read once for them scores: a
- * thread a position and half of the columns, neighbours lie together values: a thread a value
- * element, neighbours lie together shared: queries [QUERIES, d_k], scores [QUERIES, 64] of the
- * block's two halves bound: bytes of the cache in decode; MLA with many heads: fma merge    grid:
- * (query head, row); block 128 threads, a value element each */
-#include "runtime/kernels/cuda/kernels.cuh"
+ * attend  grid: (segment of those that a row sees, kv head and QUERIES of its query heads, row);
+ *         block 128 threads. Those query heads are worked on together, so that the cache is read
+ *         once for them. Scores: a thread a position and half of the columns, neighbours lie
+ *         together; values: a thread a value element, neighbours lie together.
+ * shared  queries [QUERIES, d_k], scores [QUERIES, 64] of the block's two halves, factors [QUERIES]
+ * bound   bytes of the cache in decode; fma in prefill and with the many heads of MLA
+ * merge   grid: (query head, row); block 128 threads, a value element each. Not launched where no
+ *         row of the launch sees more than one segment. */
+#include "runtime/kernels/cuda/cache.cuh"
 #include "runtime/kernels/cuda/numbers.cuh"
 
 namespace
 {
 
-enum { N_THREAD = 128, QUERIES = 8, BLOCK = SHOAL_ATTEND_BLOCK };
+enum {
+    N_THREAD = 128,
+    N_WARP = N_THREAD / 32,
+    QUERIES = 8,
+    BLOCK = SHOAL_ATTEND_BLOCK,
+    SEGMENT = SHOAL_ATTEND_SEGMENT,
+    PER_THREAD = 4, /* value elements of a thread: d_v <= PER_THREAD * N_THREAD */
+    N_ROW_MAX = 65535
+};
 
-/* An element of the cache. */
-template <typename T> __device__ __forceinline__ float element(const T *at);
-template <> __device__ __forceinline__ float element<float>(const float *at)
-{
-    return *at;
-}
-template <> __device__ __forceinline__ float element<uint16_t>(const uint16_t *at)
-{
-    return shoal_cuda_from_bf16(*at);
-}
+/* Rows of a launch. */
+struct rows_job {
+    float *out;         /* [n_row, n_head, d_v] */
+    const float *query; /* [n_row, n_head, d_k] */
+    const shoal_place *place;
+    float *part;             /* [n_row, n_head, n_segment] of max, denominator, d_v sums */
+    const float *sink;       /* [n_head] or NULL */
+    int32_t n_head, n_split; /* n_split: parts of a kv head's query heads */
+    int32_t n_segment;       /* most that a row sees; 1: there are no parts, out is finished */
+    int32_t window;
+    float scale;
+};
 
-template <typename T> __device__ __forceinline__ T rounded(float x);
-template <> __device__ __forceinline__ float rounded<float>(float x)
+/* The first position that the row at `position` sees. */
+__host__ __device__ __forceinline__ int32_t oldest(int32_t window, int32_t position)
 {
-    return x;
-}
-template <> __device__ __forceinline__ uint16_t rounded<uint16_t>(float x)
-{
-    return shoal_cuda_to_bf16(x);
-}
-
-/* Of a head of a slot, the block that holds a position. */
-__device__ __forceinline__ unsigned char *block_at(const shoal_cuda_cache &c, int32_t slot,
-                                                   int32_t head, int32_t position)
-{
-    const int64_t number = ((int64_t)slot * c.n_head + head) * c.n_block + position / BLOCK;
-    return static_cast<unsigned char *>(c.data) + number * (int64_t)c.block_bytes;
+    return window > 0 && position >= window ? position + 1 - window : 0;
 }
 
-/* Element d of the key of position p of a block, and of its value. */
-__device__ __forceinline__ int64_t key_index(int32_t p, int32_t d, int32_t d_k)
+/* Segments of positions that it sees. */
+__host__ __device__ __forceinline__ int32_t segments_of(int32_t window, int32_t position)
 {
-    return ((int64_t)(p / SHOAL_BAND) * d_k + d) * SHOAL_BAND + p % SHOAL_BAND;
+    return position / SEGMENT - oldest(window, position) / SEGMENT + 1;
 }
 
-template <typename T>
-__global__ void __launch_bounds__(N_THREAD)
-    store(shoal_cuda_cache c, const float *key, const float *value, const shoal_cuda_place *place)
+/* What a (row, query head) leaves of its segment number `segment`. */
+__device__ __forceinline__ float *part_at(const rows_job &job, int64_t query, int32_t segment,
+                                          int32_t d_v)
 {
-    const int32_t row = (int32_t)blockIdx.y, head = (int32_t)blockIdx.x,
-                  position = place[row].position;
-    unsigned char *block = block_at(c, place[row].slot, head, position);
-    T *keys = reinterpret_cast<T *>(block), *values = reinterpret_cast<T *>(block + c.value_offset);
-    const int64_t at = (int64_t)row * c.n_head + head;
-    for (int32_t d = (int32_t)threadIdx.x; d < c.d_k; d += N_THREAD)
-        keys[key_index(position % BLOCK, d, c.d_k)] = rounded<T>(key[at * c.d_k + d]);
-    for (int32_t d = (int32_t)threadIdx.x; !c.latent && d < c.d_v; d += N_THREAD)
-        values[(int64_t)(position % BLOCK) * c.d_v + d] = rounded<T>(value[at * c.d_v + d]);
-}
-
-/* What a (row, query head) leaves of a segment: max, denominator, then d_v sums. */
-__device__ __forceinline__ float *part_at(float *part, int64_t segment, int64_t n_segment,
-                                          int64_t query, int32_t d_v)
-{
-    return part + (query * n_segment + segment) * (d_v + 2);
+    return job.part + (query * job.n_segment + segment) * (d_v + 2);
 }
 
 /* p [n, BLOCK] = scaled scores of the positions [lo, hi) of a block; -infinity elsewhere. Two
@@ -84,7 +69,7 @@ __device__ void score_block(float *p, float *half_sum, const float *q, const T *
     float sum[QUERIES] = {};
     if (at >= lo && at < hi) {
         for (int32_t d = d0; d < d1; d++) {
-            const float k = element(&keys[key_index(at, d, d_k)]);
+            const float k = shoal__element(&keys[shoal__key_index(at, d, d_k)]);
 #pragma unroll
             for (int i = 0; i < QUERIES; i++)
                 sum[i] = fmaf(q[(i < n ? i : 0) * d_k + d], k, sum[i]);
@@ -119,77 +104,63 @@ __device__ float update(float *p, float *max, float *denom, int32_t lane)
     return shrink;
 }
 
-enum { PER_THREAD = 4 }; /* value elements of a thread: d_v <= PER_THREAD * N_THREAD */
-
-template <typename T>
-__global__ void __launch_bounds__(N_THREAD, 4)
-    attend(float *part, shoal_cuda_cache c, shoal_cuda_attention a, int32_t n_segment,
-           int32_t query0)
+/* What the sink makes of a finished state: what the sums are multiplied with, and the denominator.
+ */
+__device__ __forceinline__ float add_sink(float max, float *denom, const float *sink, int32_t head)
 {
-    SHOAL_SHARED(bytes);
-    float *q = reinterpret_cast<float *>(bytes), *p = q + QUERIES * c.d_k,
-          *half_sum = p + QUERIES * BLOCK, *shrink = half_sum + QUERIES * BLOCK;
-    const int32_t row = (int32_t)blockIdx.z, head = (int32_t)blockIdx.y,
-                  segment = (int32_t)blockIdx.x;
-    const int32_t per_head = a.n_query_head / c.n_head, lane = (int32_t)threadIdx.x % 32,
-                  warp = (int32_t)threadIdx.x / 32;
-    const int32_t n = per_head - query0 < QUERIES ? per_head - query0 : QUERIES;
-    const int32_t end = a.place[row].position + 1,
-                  begin = a.window > 0 && end > a.window ? end - a.window : 0;
-    const int32_t from = segment * SHOAL_CUDA_SEGMENT,
-                  to = from + SHOAL_CUDA_SEGMENT < end ? from + SHOAL_CUDA_SEGMENT : end;
-    const int64_t query = (int64_t)row * a.n_query_head + (int64_t)head * per_head + query0;
-    for (int32_t i = (int32_t)threadIdx.x; i < n * c.d_k; i += N_THREAD)
-        q[i] = a.query[query * c.d_k + i];
-    float acc[QUERIES][PER_THREAD] = {}, max[QUERIES / (N_THREAD / 32)],
-          denom[QUERIES / (N_THREAD / 32)];
+    if (sink == nullptr)
+        return 1.0F;
+    const float score = sink[head], most = max < score ? score : max,
+                keep = shoal_cuda_exp(max - most);
+    *denom = fmaf(*denom, keep, shoal_cuda_exp(score - most));
+    return keep;
+}
+
+/* The QUERIES running sums of a block: those of query i by thread and value element; max and
+ * denominator of query j * N_WARP + warp in the warp's lanes. */
+struct sums {
+    float acc[QUERIES][PER_THREAD];
+    float max[QUERIES / N_WARP], denom[QUERIES / N_WARP];
+};
+
+/* acc += p * values of the positions [lo, hi) of a block. */
+template <typename T>
+__device__ __forceinline__ void add_values(sums *s, const float *p, const float *shrink,
+                                           const unsigned char *block, const shoal__cuda_cache &c,
+                                           int32_t n, int32_t lo, int32_t hi)
+{
+    const T *keys = reinterpret_cast<const T *>(block),
+            *values = reinterpret_cast<const T *>(block + c.value_offset);
 #pragma unroll
-    for (int i = 0; i < QUERIES / (N_THREAD / 32); i++)
-        max[i] = -INFINITY, denom[i] = 0.0F;
-    __syncthreads();
-    for (int32_t base = from > begin / BLOCK * BLOCK ? from : begin / BLOCK * BLOCK; base < to;
-         base += BLOCK) {
-        const unsigned char *block = block_at(c, a.place[row].slot, head, base);
-        const T *keys = reinterpret_cast<const T *>(block),
-                *values = reinterpret_cast<const T *>(block + c.value_offset);
-        const int32_t lo = begin > base ? begin - base : 0,
-                      hi = to - base < BLOCK ? to - base : BLOCK;
-        score_block(p, half_sum, q, keys, n, c.d_k, a.scale, lo, hi);
+    for (int j = 0; j < PER_THREAD; j++) {
+        const int32_t d = (int32_t)threadIdx.x + j * N_THREAD;
+        if (d >= c.d_v)
+            continue;
 #pragma unroll
-        for (int j = 0; j < QUERIES / (N_THREAD / 32); j++) { /* query j * 4 + warp */
-            const int32_t i = j * (N_THREAD / 32) + warp;
-            if (i < n) {
-                const float s = update(p + i * BLOCK, &max[j], &denom[j], lane);
-                if (lane == 0)
-                    shrink[i] = s;
-            }
-        }
-        __syncthreads();
-#pragma unroll
-        for (int j = 0; j < PER_THREAD; j++) {
-            const int32_t d = (int32_t)threadIdx.x + j * N_THREAD;
-            if (d >= c.d_v)
-                continue;
+        for (int i = 0; i < QUERIES; i++)
+            s->acc[i][j] *= i < n ? shrink[i] : 0.0F;
+        for (int32_t at = lo; at < hi; at++) {
+            const float v = shoal__element(c.latent ? &keys[shoal__key_index(at, d, c.d_k)]
+                                                    : &values[(int64_t)at * c.d_v + d]);
 #pragma unroll
             for (int i = 0; i < QUERIES; i++)
-                acc[i][j] *= i < n ? shrink[i] : 0.0F;
-            for (int32_t at = lo; at < hi; at++) {
-                const float v = element(c.latent ? &keys[key_index(at, d, c.d_k)]
-                                                 : &values[(int64_t)at * c.d_v + d]);
-#pragma unroll
-                for (int i = 0; i < QUERIES; i++)
-                    acc[i][j] = fmaf(p[(i < n ? i : 0) * BLOCK + at], v, acc[i][j]);
-            }
+                s->acc[i][j] = fmaf(p[(i < n ? i : 0) * BLOCK + at], v, s->acc[i][j]);
         }
-        __syncthreads();
     }
+}
+
+/* Where a row has more than one segment: the state and the sums, for merge. query: the first. */
+__device__ __forceinline__ void leave_parts(const rows_job &job, const sums &s, int64_t query,
+                                            int32_t n, int32_t d_v)
+{
+    const int32_t segment = (int32_t)blockIdx.x, warp = (int32_t)threadIdx.x / 32;
 #pragma unroll
-    for (int j = 0; j < QUERIES / (N_THREAD / 32); j++) {
-        const int32_t i = j * (N_THREAD / 32) + warp;
-        if (i < n && lane == 0) {
-            float *left = part_at(part, segment, n_segment, query + i, c.d_v);
-            left[0] = max[j];
-            left[1] = denom[j];
+    for (int j = 0; j < QUERIES / N_WARP; j++) {
+        const int32_t i = j * N_WARP + warp;
+        if (i < n && threadIdx.x % 32 == 0) {
+            float *left = part_at(job, query + i, segment, d_v);
+            left[0] = s.max[j];
+            left[1] = s.denom[j];
         }
     }
 #pragma unroll
@@ -197,92 +168,171 @@ __global__ void __launch_bounds__(N_THREAD, 4)
 #pragma unroll
         for (int j = 0; j < PER_THREAD; j++) {
             const int32_t d = (int32_t)threadIdx.x + j * N_THREAD;
-            if (i < n && d < c.d_v)
-                part_at(part, segment, n_segment, query + i, c.d_v)[2 + d] = acc[i][j];
+            if (i < n && d < d_v)
+                part_at(job, query + i, segment, d_v)[2 + d] = s.acc[i][j];
         }
     }
 }
 
-__global__ void __launch_bounds__(N_THREAD)
-    merge(float *out, const float *part, int32_t n_segment, const float *sink, int32_t d_v)
+/* Where it has one: the sink, and the division. room: [2, QUERIES] shared. */
+__device__ __forceinline__ void finish(const rows_job &job, const sums &s, int64_t query, int32_t n,
+                                       int32_t d_v, float *room)
 {
-    const int64_t query = (int64_t)blockIdx.y * gridDim.x + blockIdx.x;
-    const float *first = part + query * n_segment * (d_v + 2);
+    const int32_t warp = (int32_t)threadIdx.x / 32;
+#pragma unroll
+    for (int j = 0; j < QUERIES / N_WARP; j++) {
+        const int32_t i = j * N_WARP + warp;
+        if (i < n && threadIdx.x % 32 == 0) {
+            float denom = s.denom[j];
+            room[i] = add_sink(s.max[j], &denom, job.sink, (int32_t)((query + i) % job.n_head));
+            room[QUERIES + i] = denom;
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+#pragma unroll
+        for (int j = 0; j < PER_THREAD; j++) {
+            const int32_t d = (int32_t)threadIdx.x + j * N_THREAD;
+            if (i < n && d < d_v)
+                job.out[(query + i) * d_v + d] = s.acc[i][j] * room[i] / room[QUERIES + i];
+        }
+    }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(N_THREAD, 3) attend(rows_job job, shoal__cuda_cache c)
+{
+    SHOAL_SHARED(bytes);
+    float *q = reinterpret_cast<float *>(bytes), *p = q + QUERIES * c.d_k,
+          *half_sum = p + QUERIES * BLOCK, *shrink = half_sum + QUERIES * BLOCK;
+    const int32_t row = (int32_t)blockIdx.z, head = (int32_t)blockIdx.y / job.n_split;
+    const int32_t per_head = job.n_head / c.n_head,
+                  query0 = (int32_t)blockIdx.y % job.n_split * QUERIES,
+                  n = per_head - query0 < QUERIES ? per_head - query0 : QUERIES;
+    const shoal_place place = job.place[row];
+    const int32_t begin = oldest(job.window, place.position), end = place.position + 1;
+    const int32_t from = (begin / SEGMENT + (int32_t)blockIdx.x) * SEGMENT,
+                  to = from + SEGMENT < end ? from + SEGMENT : end;
+    if (from >= end)
+        return;
+    const int64_t query = (int64_t)row * job.n_head + (int64_t)head * per_head + query0;
+    for (int32_t i = (int32_t)threadIdx.x; i < n * c.d_k; i += N_THREAD)
+        q[i] = job.query[query * c.d_k + i];
+    sums s = {};
+#pragma unroll
+    for (int i = 0; i < QUERIES / N_WARP; i++)
+        s.max[i] = -INFINITY;
+    __syncthreads();
+    for (int32_t base = from > begin / BLOCK * BLOCK ? from : begin / BLOCK * BLOCK; base < to;
+         base += BLOCK) {
+        const unsigned char *block = shoal__block_at(c, place.slot, head, base);
+        const int32_t lo = begin > base ? begin - base : 0,
+                      hi = to - base < BLOCK ? to - base : BLOCK;
+        score_block(p, half_sum, q, reinterpret_cast<const T *>(block), n, c.d_k, job.scale, lo,
+                    hi);
+#pragma unroll
+        for (int j = 0; j < QUERIES / N_WARP; j++) {
+            const int32_t i = j * N_WARP + (int32_t)threadIdx.x / 32;
+            if (i < n) {
+                const float factor =
+                    update(p + i * BLOCK, &s.max[j], &s.denom[j], (int32_t)threadIdx.x % 32);
+                if (threadIdx.x % 32 == 0)
+                    shrink[i] = factor;
+            }
+        }
+        __syncthreads();
+        add_values<T>(&s, p, shrink, block, c, n, lo, hi);
+        __syncthreads();
+    }
+    if (job.n_segment > 1)
+        leave_parts(job, s, query, n, c.d_v);
+    else
+        finish(job, s, query, n, c.d_v, p);
+}
+
+__global__ void __launch_bounds__(N_THREAD) merge(rows_job job, int32_t d_v)
+{
+    const int32_t row = (int32_t)blockIdx.y, head = (int32_t)blockIdx.x;
+    const int64_t query = (int64_t)row * job.n_head + head;
+    const int32_t n_segment = segments_of(job.window, job.place[row].position);
     for (int32_t d = (int32_t)threadIdx.x; d < d_v; d += N_THREAD) {
         float max = -INFINITY, denom = 0.0F, sum = 0.0F;
         for (int32_t s = 0; s < n_segment; s++) {
-            const float *one = first + (int64_t)s * (d_v + 2);
-            if (!(one[0] > -INFINITY))
-                continue; /* no position of this segment is seen */
+            const float *one = part_at(job, query, s, d_v);
             const float most = max < one[0] ? one[0] : max;
             const float keep = shoal_cuda_exp(max - most), take = shoal_cuda_exp(one[0] - most);
             denom = fmaf(one[1], take, denom * keep);
             sum = fmaf(one[2 + d], take, sum * keep);
             max = most;
         }
-        if (sink != nullptr) {
-            const float score = sink[blockIdx.x], most = max < score ? score : max,
-                        keep = shoal_cuda_exp(max - most);
-            denom = fmaf(denom, keep, shoal_cuda_exp(score - most));
-            sum *= keep;
-        }
-        out[query * d_v + d] = sum / denom;
+        sum *= add_sink(max, &denom, job.sink, head);
+        job.out[query * d_v + d] = sum / denom;
     }
 }
 
-int32_t segments_of(int32_t n_position)
+size_t shared_bytes(const shoal__cuda_cache &cache)
 {
-    return (n_position + SHOAL_CUDA_SEGMENT - 1) / SHOAL_CUDA_SEGMENT;
-}
-
-size_t shared_bytes(const shoal_cuda_cache *cache)
-{
-    return (size_t)QUERIES * ((size_t)cache->d_k + 2 * BLOCK + 1) * sizeof(float);
+    return (size_t)QUERIES * ((size_t)cache.d_k + 2 * BLOCK + 1) * sizeof(float);
 }
 
 template <typename T>
-cudaError_t launch_attend(float *out, const shoal_cuda_cache *cache, const shoal_cuda_attention *a,
-                          cudaStream_t stream)
+cudaError_t launch_rows(const rows_job &job, const shoal__cuda_cache &c, int32_t n_row,
+                        cudaStream_t stream)
 {
-    const int32_t n_segment = segments_of(a->n_position),
-                  per_head = a->n_query_head / cache->n_head;
-    const dim3 grid((unsigned)n_segment, (unsigned)cache->n_head, (unsigned)a->n_row);
-    for (int32_t query0 = 0; query0 < per_head; query0 += QUERIES)
-        SHOAL_LAUNCH((attend<T>), grid, dim3(N_THREAD), shared_bytes(cache), stream, a->part,
-                     *cache, *a, n_segment, query0);
-    SHOAL_LAUNCH(merge, dim3((unsigned)a->n_query_head, (unsigned)a->n_row), dim3(N_THREAD), 0,
-                 stream, out, a->part, n_segment, a->sink, cache->d_v);
+    const dim3 grid((unsigned)job.n_segment, (unsigned)(c.n_head * job.n_split), (unsigned)n_row);
+    SHOAL_LAUNCH((attend<T>), grid, dim3(N_THREAD), shared_bytes(c), stream, job, c);
+    if (job.n_segment > 1)
+        SHOAL_LAUNCH(merge, dim3((unsigned)job.n_head, (unsigned)n_row), dim3(N_THREAD), 0, stream,
+                     job, c.d_v);
     return cudaGetLastError();
+}
+
+/* Rows from row0 on whose parts fit into the room together, and the segments that one of them sees
+ * at most. 0: not even the first one's. */
+int32_t rows_that_fit(const shoal_attend *a, int32_t row0, int32_t *n_segment)
+{
+    const size_t d_v = (size_t)a->cache->shape.d_v, n_head = (size_t)a->n_head;
+    int32_t most = 0, n = 0;
+    for (; row0 + n < a->n_token && n < N_ROW_MAX; n++) {
+        const int32_t own = segments_of(a->window, a->place[row0 + n].position);
+        const int32_t with = own > most ? own : most;
+        const size_t n_part = ((size_t)n + 1) * n_head * (size_t)with * (d_v + 2);
+        if (with > 1 && n_part > a->room->n_part)
+            break;
+        most = with;
+    }
+    *n_segment = most;
+    return n;
 }
 
 } // namespace
 
-cudaError_t shoal_cuda_store(const shoal_cuda_cache *cache, const float *key, const float *value,
-                             const shoal_cuda_place *place, int32_t n_row, cudaStream_t stream)
+cudaError_t shoal_cuda_attend(const shoal_attend *a, const shoal_place *place, cudaStream_t stream)
 {
-    if (n_row == 0)
-        return cudaSuccess;
-    const dim3 grid((unsigned)cache->n_head, (unsigned)n_row);
-    if (cache->dtype == SHOAL_KV_F32)
-        SHOAL_LAUNCH((store<float>), grid, dim3(N_THREAD), 0, stream, *cache, key, value, place);
-    else
-        SHOAL_LAUNCH((store<uint16_t>), grid, dim3(N_THREAD), 0, stream, *cache, key, value, place);
-    return cudaGetLastError();
-}
-
-size_t shoal_cuda_attend_part(int32_t n_row, int32_t n_query_head, int32_t n_position, int32_t d_v)
-{
-    return (size_t)n_row * (size_t)n_query_head * (size_t)segments_of(n_position) *
-           (size_t)(d_v + 2);
-}
-
-cudaError_t shoal_cuda_attend(float *out, const shoal_cuda_cache *cache,
-                              const shoal_cuda_attention *attend, cudaStream_t stream)
-{
-    if (attend->n_row == 0)
-        return cudaSuccess;
-    if (cache->d_v > PER_THREAD * N_THREAD || attend->n_query_head % cache->n_head != 0)
+    const shoal__cuda_cache c = shoal__cuda_cache_of(a->cache, a->layer);
+    if (a->n_token > 0 && (c.d_v > PER_THREAD * N_THREAD || a->n_head % c.n_head != 0))
         return cudaErrorInvalidValue;
-    return cache->dtype == SHOAL_KV_F32 ? launch_attend<float>(out, cache, attend, stream)
-                                        : launch_attend<uint16_t>(out, cache, attend, stream);
+    cudaError_t error = cudaSuccess;
+    int32_t n_row = 0;
+    for (int32_t row = 0; row < a->n_token && error == cudaSuccess; row += n_row) {
+        rows_job job = {};
+        n_row = rows_that_fit(a, row, &job.n_segment);
+        if (n_row == 0)
+            return cudaErrorInvalidValue;
+        const int64_t query = (int64_t)row * a->n_head;
+        job.out = a->out + query * c.d_v;
+        job.query = a->query + query * c.d_k;
+        job.place = place + row;
+        job.part = a->room->part;
+        job.sink = a->sinks;
+        job.n_head = a->n_head;
+        job.n_split = (a->n_head / c.n_head + QUERIES - 1) / QUERIES;
+        job.window = a->window;
+        job.scale = a->scale;
+        error = a->cache->shape.dtype == SHOAL_KV_F32
+                    ? launch_rows<float>(job, c, n_row, stream)
+                    : launch_rows<uint16_t>(job, c, n_row, stream);
+    }
+    return error;
 }

@@ -79,14 +79,7 @@ __device__ void few_tokens(const shoal_cuda_item *item, int32_t band, int32_t to
     const uint4 *w = static_cast<const uint4 *>(item->w) + (int64_t)band * n_pad / C * LANES;
     const float *x[T];
     float acc[T][R];
-#pragma unroll
-    for (int t = 0; t < T; t++) {
-        const int32_t real = token0 + t < item->n_token ? token0 + t : item->n_token - 1;
-        x[t] = item->x + real * item->ld_x;
-#pragma unroll
-        for (int r = 0; r < R; r++)
-            acc[t][r] = 0.0F;
-    }
+    shoal__begin_tokens<T, R>(x, acc, item->x, item->ld_x, token0, item->n_token);
     for (int32_t c0 = warp * STEP; c0 < item->n_col; c0 += SHOAL__N_WARP * STEP) {
         const int32_t c = c0 + lane / LANES * C;
         if (c >= item->n_col)
@@ -116,39 +109,29 @@ template <int FORMAT, int T>
 __device__ void few_quantised(const shoal_cuda_item *item, int32_t band, int32_t token0,
                               float *part)
 {
+    using f = shoal__quantised<FORMAT>;
     enum {
         R = 4,
-        QUADS = FORMAT == SHOAL_FORMAT_Q8 ? 8 : 4,
-        HALVES = FORMAT == SHOAL_FORMAT_Q8 ? 1 : 2,
-        SCALE_BYTES = FORMAT == SHOAL_FORMAT_MXFP4 ? 16 : 32,
-        GROUP_BYTES = SCALE_BYTES + QUADS * 64,
-        LANES = QUADS * R,  /* of a group */
-        GROUPS = 32 / LANES /* that a warp reads at once */
+        LANES = f::QUADS * R, /* of a group */
+        GROUPS = 32 / LANES   /* that a warp reads at once */
     };
     const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     const int32_t n_group = shoal__n_group(item->n_col), in = lane % LANES;
     const unsigned char *w =
-        static_cast<const unsigned char *>(item->w) + (int64_t)band * n_group * GROUP_BYTES;
+        static_cast<const unsigned char *>(item->w) + (int64_t)band * n_group * f::GROUP_BYTES;
     const float *x[T];
     float acc[T][R];
-#pragma unroll
-    for (int t = 0; t < T; t++) {
-        const int32_t real = token0 + t < item->n_token ? token0 + t : item->n_token - 1;
-        x[t] = item->x + real * item->ld_x;
-#pragma unroll
-        for (int r = 0; r < R; r++)
-            acc[t][r] = 0.0F;
-    }
+    shoal__begin_tokens<T, R>(x, acc, item->x, item->ld_x, token0, item->n_token);
     for (int32_t g = warp * GROUPS + lane / LANES; g < n_group; g += SHOAL__N_WARP * GROUPS) {
-        const unsigned char *at = w + (int64_t)g * GROUP_BYTES;
-        const uint4 raw = *reinterpret_cast<const uint4 *>(at + SCALE_BYTES + in * 16);
+        const unsigned char *at = w + (int64_t)g * f::GROUP_BYTES;
+        const uint4 raw = *reinterpret_cast<const uint4 *>(at + f::SCALE_BYTES + in * 16);
         const uint32_t word[R] = {raw.x, raw.y, raw.z, raw.w};
         const int32_t c = g * SHOAL_GROUP + in / R * 4;
 #pragma unroll
         for (int r = 0; r < R; r++) {
             const float scale = shoal__row_scale<FORMAT>(at, in % R * R + r);
 #pragma unroll
-            for (int half = 0; half < HALVES; half++) {
+            for (int half = 0; half < f::HALVES; half++) {
                 const uint32_t q = shoal__signed_bytes<FORMAT>(word[r], half);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
@@ -167,11 +150,11 @@ __device__ void few_quantised(const shoal_cuda_item *item, int32_t band, int32_t
 }
 
 template <int FORMAT, int T>
-__global__ void __launch_bounds__(128, 3) matmul_few(const shoal_cuda_item *items, int32_t n_item)
+__global__ void __launch_bounds__(128, 3) matmul_few(const __grid_constant__ shoal__items items)
 {
     SHOAL_SHARED(bytes);
     float *part = reinterpret_cast<float *>(bytes);
-    const shoal_cuda_item *item = shoal__item_of(items, n_item, (int32_t)blockIdx.x);
+    const shoal_cuda_item *item = shoal__item_of(items);
     const int32_t band = (int32_t)blockIdx.x - item->block0;
     for (int32_t token0 = 0; token0 < item->n_token; token0 += T) {
         if constexpr (FORMAT == SHOAL_FORMAT_Q8 || FORMAT == SHOAL_FORMAT_Q4 ||
@@ -185,121 +168,20 @@ __global__ void __launch_bounds__(128, 3) matmul_few(const shoal_cuda_item *item
     }
 }
 
-template <int FORMAT> cudaError_t launch_few(const shoal__matmul_launch *l)
-{
-    static shoal__few_kernel *const form[4] = {matmul_few<FORMAT, 1>, matmul_few<FORMAT, 2>,
-                                               matmul_few<FORMAT, 4>, matmul_few<FORMAT, 8>};
-    return shoal__launch_few(l, form);
-}
+struct few {
+    template <int FORMAT> static cudaError_t of(const shoal__matmul_launch *l)
+    {
+        static shoal__matmul_kernel *const form[4] = {matmul_few<FORMAT, 1>, matmul_few<FORMAT, 2>,
+                                                      matmul_few<FORMAT, 4>, matmul_few<FORMAT, 8>};
+        return shoal__launch_few(l, form);
+    }
+};
 
 } // namespace
 
 cudaError_t shoal__cuda_matmul_few(const shoal__matmul_launch *launch, shoal_format format)
 {
-    switch (format) {
-    case SHOAL_FORMAT_F32:
-        return launch_few<SHOAL_FORMAT_F32>(launch);
-    case SHOAL_FORMAT_F16:
-        return launch_few<SHOAL_FORMAT_F16>(launch);
-    case SHOAL_FORMAT_BF16:
-        return launch_few<SHOAL_FORMAT_BF16>(launch);
-    case SHOAL_FORMAT_FP8_BLOCK:
-        return launch_few<SHOAL_FORMAT_FP8_BLOCK>(launch);
-    case SHOAL_FORMAT_MXFP4:
-        return launch_few<SHOAL_FORMAT_MXFP4>(launch);
-    case SHOAL_FORMAT_Q8:
-        return launch_few<SHOAL_FORMAT_Q8>(launch);
-    case SHOAL_FORMAT_Q4:
-        return launch_few<SHOAL_FORMAT_Q4>(launch);
-    case SHOAL_N_FORMAT:
-        break;
-    }
-    return cudaErrorInvalidValue;
-}
-
-/* ---- the launch of many items ---- */
-
-namespace
-{
-
-enum form { FEW, FEW_INT8, TILES, TILES_INT8, N_FORM };
-
-form form_of(const shoal_cuda_item *item)
-{
-    const bool many = item->n_token > 8;
-    if (item->x_int8 != nullptr)
-        return many ? TILES_INT8 : FEW_INT8;
-    const bool tensor = item->format == SHOAL_FORMAT_BF16 || item->format == SHOAL_FORMAT_FP8_BLOCK;
-    return many && tensor ? TILES : FEW;
-}
-
-/* Items of a form are launched by the tokens that a block of it takes at once. */
-int32_t token_class(const shoal_cuda_item *item, form f)
-{
-    if (f == TILES || f == TILES_INT8)
-        return 64;
-    return item->n_token == 1 ? 1 : item->n_token == 2 ? 2 : item->n_token <= 4 ? 4 : 8;
-}
-
-int32_t blocks_of(const shoal_cuda_item *item, form f)
-{
-    const int32_t n_band = (item->n_row + SHOAL_BAND - 1) / SHOAL_BAND;
-    return f == TILES || f == TILES_INT8 ? (n_band + SHOAL__N_WARP - 1) / SHOAL__N_WARP : n_band;
-}
-
-cudaError_t launch_form(const shoal__matmul_launch *launch, form f, shoal_format format)
-{
-    switch (f) {
-    case FEW:
-        return shoal__cuda_matmul_few(launch, format);
-    case FEW_INT8:
-        return shoal__cuda_matmul_few_int8(launch, format);
-    case TILES:
-        return shoal__cuda_matmul_tiles(launch, format);
-    case TILES_INT8:
-        return shoal__cuda_matmul_tiles_int8(launch, format);
-    case N_FORM:
-        break;
-    }
-    return cudaErrorInvalidValue;
-}
-
-} // namespace
-
-cudaError_t shoal_cuda_matmul_many(const shoal_cuda_items *room, const shoal_cuda_item *item,
-                                   int32_t n_item, cudaStream_t stream)
-{
-    static const int32_t classes[] = {1, 2, 4, 8, 64};
-    struct {
-        shoal__matmul_launch launch;
-        form f;
-        shoal_format format;
-    } kind[N_FORM * SHOAL_N_FORMAT * 5];
-    int32_t n_kind = 0, n = 0;
-    for (int32_t f = 0; f < N_FORM; f++) {
-        for (int32_t format = 0; format < SHOAL_N_FORMAT; format++) {
-            for (const int32_t n_token : classes) {
-                shoal__matmul_launch l = {room->device + n, 0, 0, 0, stream};
-                for (int32_t i = 0; i < n_item; i++) {
-                    if (item[i].n_token < 1 || form_of(&item[i]) != f || item[i].format != format ||
-                        token_class(&item[i], (form)f) != n_token)
-                        continue;
-                    room->host[n] = item[i];
-                    room->host[n++].block0 = l.n_block;
-                    l.n_item++;
-                    l.n_block += blocks_of(&item[i], (form)f);
-                    l.n_token = item[i].n_token > l.n_token ? item[i].n_token : l.n_token;
-                }
-                if (l.n_item > 0)
-                    kind[n_kind++] = {l, (form)f, (shoal_format)format};
-            }
-        }
-    }
-    if (n == 0)
-        return cudaSuccess;
-    cudaError_t error = cudaMemcpyAsync(room->device, room->host, (size_t)n * sizeof *room->host,
-                                        cudaMemcpyHostToDevice, stream);
-    for (int32_t k = 0; k < n_kind && error == cudaSuccess; k++)
-        error = launch_form(&kind[k].launch, kind[k].f, kind[k].format);
-    return error;
+    return shoal__launch_format<few, SHOAL_FORMAT_F32, SHOAL_FORMAT_F16, SHOAL_FORMAT_BF16,
+                                SHOAL_FORMAT_FP8_BLOCK, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8,
+                                SHOAL_FORMAT_Q4>(launch, format);
 }

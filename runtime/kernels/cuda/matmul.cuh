@@ -6,18 +6,27 @@
 #include "runtime/kernels/cuda/ptx.cuh"
 
 enum {
-    SHOAL__N_WARP = 4,     /* of a block */
-    SHOAL__TILE_TOKEN = 64 /* tokens of a block of the tensor-core form */
+    SHOAL__N_WARP = 4,      /* of a block */
+    SHOAL__FEW = 8,         /* tokens that the forms for few take at a time, at most */
+    SHOAL__TILE_TOKEN = 64, /* tokens of a block of the tensor-core forms */
+    SHOAL__N_CARRIED = 8    /* items that travel with their launch */
+};
+
+/* The items of a launch. */
+struct shoal__items {
+    const shoal_cuda_item *many; /* [n] device memory, or NULL: they are in `few` */
+    int32_t n;
+    shoal_cuda_item few[SHOAL__N_CARRIED];
 };
 
 /* The item that a block of the launch belongs to: the last whose block0 is not behind it. */
-static __device__ __forceinline__ const shoal_cuda_item *
-shoal__item_of(const shoal_cuda_item *item, int32_t n_item, int32_t block)
+static __device__ __forceinline__ const shoal_cuda_item *shoal__item_of(const shoal__items &items)
 {
-    int32_t low = 0, high = n_item - 1;
+    const shoal_cuda_item *item = items.many != nullptr ? items.many : items.few;
+    int32_t low = 0, high = items.n - 1;
     while (low < high) {
         const int32_t middle = (low + high + 1) / 2;
-        if (item[middle].block0 <= block)
+        if (item[middle].block0 <= (int32_t)blockIdx.x)
             low = middle;
         else
             high = middle - 1;
@@ -76,13 +85,22 @@ static __device__ __forceinline__ uint32_t shoal__signed_bytes(uint32_t word, in
     return FORMAT == SHOAL_FORMAT_MXFP4 ? shoal__e2m1(code) : __vsub4(code, 0x08080808U);
 }
 
-/* Launches over items of one format, in device memory, that have n_block blocks in all. Few: a band
- * a block, at most 8 tokens at a time, x as f32 or as integers. Tiles: 4 bands and 64 tokens a
- * block, on tensor cores; x is rounded to bf16 (BF16, FP8_BLOCK), or is integers (the quantised).
- */
+/* Groups of a quantised format in a band. */
+template <int FORMAT> struct shoal__quantised {
+    enum {
+        QUADS = FORMAT == SHOAL_FORMAT_Q8 ? 8 : 4,
+        HALVES = FORMAT == SHOAL_FORMAT_Q8 ? 1 : 2,
+        SCALE_BYTES = FORMAT == SHOAL_FORMAT_MXFP4 ? 16 : 32,
+        GROUP_BYTES = SCALE_BYTES + QUADS * 64
+    };
+};
+
+/* Launches over items of one format that have n_block blocks in all. Few: a band a block, at most 8
+ * tokens at a time, x as f32 or as integers. Tiles: 4 bands and 64 tokens a block, on tensor cores;
+ * x is rounded to bf16 (BF16, FP8_BLOCK), or is integers (the quantised). */
 struct shoal__matmul_launch {
-    const shoal_cuda_item *item;
-    int32_t n_item, n_block;
+    shoal__items items;
+    int32_t n_block;
     int32_t n_token; /* most of an item */
     cudaStream_t stream;
 };
@@ -90,6 +108,23 @@ cudaError_t shoal__cuda_matmul_few(const shoal__matmul_launch *launch, shoal_for
 cudaError_t shoal__cuda_matmul_few_int8(const shoal__matmul_launch *launch, shoal_format format);
 cudaError_t shoal__cuda_matmul_tiles(const shoal__matmul_launch *launch, shoal_format format);
 cudaError_t shoal__cuda_matmul_tiles_int8(const shoal__matmul_launch *launch, shoal_format format);
+
+/* What a block of the forms for few tokens begins with: nothing summed up, and where its tokens'
+ * rows lie. Tokens behind the item's last one repeat that. */
+template <int T, int R, typename X>
+static __device__ __forceinline__ void shoal__begin_tokens(const X *at[T], float acc[T][R],
+                                                           const X *x, int64_t ld, int32_t token0,
+                                                           int32_t n_token)
+{
+#pragma unroll
+    for (int t = 0; t < T; t++) {
+        const int32_t real = token0 + t < n_token ? token0 + t : n_token - 1;
+        at[t] = x + real * ld;
+#pragma unroll
+        for (int r = 0; r < R; r++)
+            acc[t][r] = 0.0F;
+    }
+}
 
 /* What the lanes of a warp have summed up of a band, acc [T][R rows], to part [n_warp, T, 16] in
  * shared memory: LANES = 16 / R lanes have its rows, every LANES-th the same rows of other
@@ -129,17 +164,54 @@ static __device__ __forceinline__ void shoal__store_band(const shoal_cuda_item *
     }
 }
 
-typedef void shoal__few_kernel(const shoal_cuda_item *item, int32_t n_item);
+/* What a block of the tensor-core forms keeps: of fragment n of 8 tokens, the sums at rows g, g + 8
+ * and tokens 2t, 2t + 1 of this lane (ptx.cuh). */
+static __device__ __forceinline__ void shoal__store_tile(const shoal_cuda_item *item, int32_t band,
+                                                         int32_t token0, int n, const float sum[4])
+{
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int32_t token = token0 + n * 8 + 2 * (lane % 4) + i % 2,
+                      row = band * SHOAL_BAND + lane / 4 + i / 2 * 8;
+        if (token < item->n_token && row < item->n_row)
+            item->y[token * item->ld_y + row] =
+                item->bias != nullptr ? sum[i] + item->bias[row] : sum[i];
+    }
+}
+
+typedef void shoal__matmul_kernel(const shoal__items items);
 
 /* Launch a kernel for bands and few tokens in its form for 1, 2, 4 or 8 of them. */
 static inline cudaError_t shoal__launch_few(const shoal__matmul_launch *l,
-                                            shoal__few_kernel *const form[4])
+                                            shoal__matmul_kernel *const form[4])
 {
     const int32_t i = l->n_token == 1 ? 0 : l->n_token == 2 ? 1 : l->n_token <= 4 ? 2 : 3;
     const size_t shared = ((size_t)SHOAL__N_WARP * SHOAL_BAND * sizeof(float)) << i;
     SHOAL_LAUNCH(form[i], dim3((unsigned)l->n_block), dim3(32 * SHOAL__N_WARP), shared, l->stream,
-                 l->item, l->n_item);
+                 l->items);
     return cudaGetLastError();
+}
+
+/* Launch a kernel for tiles. */
+static inline cudaError_t shoal__launch_tiles(const shoal__matmul_launch *l,
+                                              shoal__matmul_kernel *kernel, size_t shared)
+{
+    const int32_t n_tile = (l->n_token + SHOAL__TILE_TOKEN - 1) / SHOAL__TILE_TOKEN;
+    SHOAL_LAUNCH(kernel, dim3((unsigned)l->n_block, (unsigned)n_tile), dim3(32 * SHOAL__N_WARP),
+                 shared, l->stream, l->items);
+    return cudaGetLastError();
+}
+
+/* Launch::of<FORMAT>(launch) for the format, if it is one of FORMATS. */
+template <typename Launch, int... FORMATS>
+static inline cudaError_t shoal__launch_format(const shoal__matmul_launch *launch,
+                                               shoal_format format)
+{
+    cudaError_t error = cudaErrorInvalidValue;
+    (void)((format == FORMATS ? (error = Launch::template of<FORMATS>(launch), true) : false) ||
+           ...);
+    return error;
 }
 
 #endif

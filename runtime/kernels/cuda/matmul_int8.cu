@@ -12,15 +12,6 @@
 namespace
 {
 
-template <int FORMAT> struct quantised {
-    enum {
-        QUADS = FORMAT == SHOAL_FORMAT_Q8 ? 8 : 4,
-        HALVES = FORMAT == SHOAL_FORMAT_Q8 ? 1 : 2,
-        SCALE_BYTES = FORMAT == SHOAL_FORMAT_MXFP4 ? 16 : 32,
-        GROUP_BYTES = SCALE_BYTES + QUADS * 64
-    };
-};
-
 /* Word i of the 32 integers of a group of x. */
 __device__ __forceinline__ int32_t x_word(const shoal_int8_group *x, int32_t i)
 {
@@ -28,9 +19,9 @@ __device__ __forceinline__ int32_t x_word(const shoal_int8_group *x, int32_t i)
 }
 
 template <int FORMAT, int T>
-__device__ void few_tokens(const shoal_cuda_item *item, int32_t band, int32_t token0, float *part)
+__device__ void few_tokens(const shoal_cuda_item *item, int32_t band, float *part)
 {
-    using f = quantised<FORMAT>;
+    using f = shoal__quantised<FORMAT>;
     enum { R = 4, LANES = f::QUADS * R, GROUPS = 32 / LANES };
     const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
     const int32_t n_group = shoal__n_group(item->n_col), in = lane % LANES, quad = in / R;
@@ -38,14 +29,7 @@ __device__ void few_tokens(const shoal_cuda_item *item, int32_t band, int32_t to
         static_cast<const unsigned char *>(item->w) + (int64_t)band * n_group * f::GROUP_BYTES;
     const shoal_int8_group *x[T];
     float acc[T][R];
-#pragma unroll
-    for (int t = 0; t < T; t++) {
-        const int32_t real = token0 + t < item->n_token ? token0 + t : item->n_token - 1;
-        x[t] = item->x_int8 + real * item->ld_x_int8;
-#pragma unroll
-        for (int r = 0; r < R; r++)
-            acc[t][r] = 0.0F;
-    }
+    shoal__begin_tokens<T, R>(x, acc, item->x_int8, item->ld_x_int8, 0, item->n_token);
     for (int32_t g = warp * GROUPS + lane / LANES; g < n_group; g += SHOAL__N_WARP * GROUPS) {
         const unsigned char *at = w + (int64_t)g * f::GROUP_BYTES;
         const uint4 raw = *reinterpret_cast<const uint4 *>(at + f::SCALE_BYTES + in * 16);
@@ -72,13 +56,13 @@ __device__ void few_tokens(const shoal_cuda_item *item, int32_t band, int32_t to
 }
 
 template <int FORMAT, int T>
-__global__ void __launch_bounds__(128) matmul_int8_few(const shoal_cuda_item *items, int32_t n_item)
+__global__ void __launch_bounds__(128) matmul_int8_few(const __grid_constant__ shoal__items items)
 {
     SHOAL_SHARED(bytes);
     float *part = reinterpret_cast<float *>(bytes);
-    const shoal_cuda_item *item = shoal__item_of(items, n_item, (int32_t)blockIdx.x);
+    const shoal_cuda_item *item = shoal__item_of(items);
     const int32_t band = (int32_t)blockIdx.x - item->block0;
-    few_tokens<FORMAT, T>(item, band, 0, part);
+    few_tokens<FORMAT, T>(item, band, part);
     __syncthreads();
     shoal__store_band<T>(item, band, 0, part);
 }
@@ -90,6 +74,7 @@ enum { TILE = SHOAL__TILE_TOKEN, N_TILE = TILE / 8, GROUP_WORDS = sizeof(shoal_i
 __device__ __forceinline__ void stage_x(int32_t *to, const shoal_cuda_item *item, int32_t token0,
                                         int32_t g)
 {
+#pragma unroll 1 /* unrolled it takes registers that the sums need */
     for (int32_t i = (int32_t)threadIdx.x; i < TILE * GROUP_WORDS; i += (int32_t)blockDim.x) {
         const int32_t t = token0 + i / GROUP_WORDS;
         const int32_t real = t < item->n_token ? t : item->n_token - 1;
@@ -102,7 +87,7 @@ __device__ __forceinline__ void stage_x(int32_t *to, const shoal_cuda_item *item
 template <int FORMAT>
 __device__ __forceinline__ void load_a(uint32_t a[4], const unsigned char *at, int32_t g, int32_t t)
 {
-    using f = quantised<FORMAT>;
+    using f = shoal__quantised<FORMAT>;
     const uint32_t *quad = reinterpret_cast<const uint32_t *>(at + f::SCALE_BYTES);
 #pragma unroll
     for (int i = 0; i < 2; i++) { /* rows g, g + 8 */
@@ -114,13 +99,12 @@ __device__ __forceinline__ void load_a(uint32_t a[4], const unsigned char *at, i
 }
 
 template <int FORMAT>
-__global__ void __launch_bounds__(128)
-    matmul_int8_tiles(const shoal_cuda_item *items, int32_t n_item)
+__global__ void __launch_bounds__(128) matmul_int8_tiles(const __grid_constant__ shoal__items items)
 {
-    using f = quantised<FORMAT>;
+    using f = shoal__quantised<FORMAT>;
     SHOAL_SHARED(bytes);
     int32_t *room = reinterpret_cast<int32_t *>(bytes);
-    const shoal_cuda_item *item = shoal__item_of(items, n_item, (int32_t)blockIdx.x);
+    const shoal_cuda_item *item = shoal__item_of(items);
     const int32_t token0 = (int32_t)blockIdx.y * TILE;
     if (token0 >= item->n_token)
         return;
@@ -160,61 +144,38 @@ __global__ void __launch_bounds__(128)
         }
     }
 #pragma unroll
-    for (int n = 0; n < N_TILE; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int32_t token = token0 + n * 8 + 2 * t + i % 2,
-                          row = band * SHOAL_BAND + g + i / 2 * 8;
-            if (token < item->n_token && row < item->n_row)
-                item->y[token * item->ld_y + row] =
-                    item->bias != nullptr ? acc[n][i] + item->bias[row] : acc[n][i];
-        }
+    for (int n = 0; n < N_TILE; n++)
+        shoal__store_tile(item, band, token0, n, acc[n]);
+}
+
+struct few {
+    template <int FORMAT> static cudaError_t of(const shoal__matmul_launch *l)
+    {
+        static shoal__matmul_kernel *const form[4] = {
+            matmul_int8_few<FORMAT, 1>, matmul_int8_few<FORMAT, 2>, matmul_int8_few<FORMAT, 4>,
+            matmul_int8_few<FORMAT, 8>};
+        return shoal__launch_few(l, form);
     }
-}
+};
 
-template <int FORMAT> cudaError_t launch_few(const shoal__matmul_launch *l)
-{
-    static shoal__few_kernel *const form[4] = {
-        matmul_int8_few<FORMAT, 1>, matmul_int8_few<FORMAT, 2>, matmul_int8_few<FORMAT, 4>,
-        matmul_int8_few<FORMAT, 8>};
-    return shoal__launch_few(l, form);
-}
-
-template <int FORMAT> cudaError_t launch_tiles(const shoal__matmul_launch *l)
-{
-    const dim3 grid((unsigned)l->n_block, (unsigned)((l->n_token + TILE - 1) / TILE));
-    const size_t shared = (size_t)2 * TILE * sizeof(shoal_int8_group);
-    SHOAL_LAUNCH((matmul_int8_tiles<FORMAT>), grid, dim3(32 * SHOAL__N_WARP), shared, l->stream,
-                 l->item, l->n_item);
-    return cudaGetLastError();
-}
+struct tiles {
+    template <int FORMAT> static cudaError_t of(const shoal__matmul_launch *l)
+    {
+        return shoal__launch_tiles(l, matmul_int8_tiles<FORMAT>,
+                                   (size_t)2 * TILE * sizeof(shoal_int8_group));
+    }
+};
 
 } // namespace
 
 cudaError_t shoal__cuda_matmul_few_int8(const shoal__matmul_launch *launch, shoal_format format)
 {
-    switch (format) {
-    case SHOAL_FORMAT_MXFP4:
-        return launch_few<SHOAL_FORMAT_MXFP4>(launch);
-    case SHOAL_FORMAT_Q8:
-        return launch_few<SHOAL_FORMAT_Q8>(launch);
-    case SHOAL_FORMAT_Q4:
-        return launch_few<SHOAL_FORMAT_Q4>(launch);
-    default:
-        return cudaErrorInvalidValue; /* its rows do not come as integers */
-    }
+    return shoal__launch_format<few, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4>(launch,
+                                                                                           format);
 }
 
 cudaError_t shoal__cuda_matmul_tiles_int8(const shoal__matmul_launch *launch, shoal_format format)
 {
-    switch (format) {
-    case SHOAL_FORMAT_MXFP4:
-        return launch_tiles<SHOAL_FORMAT_MXFP4>(launch);
-    case SHOAL_FORMAT_Q8:
-        return launch_tiles<SHOAL_FORMAT_Q8>(launch);
-    case SHOAL_FORMAT_Q4:
-        return launch_tiles<SHOAL_FORMAT_Q4>(launch);
-    default:
-        return cudaErrorInvalidValue;
-    }
+    return shoal__launch_format<tiles, SHOAL_FORMAT_MXFP4, SHOAL_FORMAT_Q8, SHOAL_FORMAT_Q4>(
+        launch, format);
 }

@@ -87,11 +87,11 @@ __device__ __forceinline__ void stage_x(uint32_t *to, const shoal_cuda_item *ite
 }
 
 template <int FORMAT>
-__global__ void __launch_bounds__(128) matmul_tiles(const shoal_cuda_item *items, int32_t n_item)
+__global__ void __launch_bounds__(128) matmul_tiles(const __grid_constant__ shoal__items items)
 {
     SHOAL_SHARED(bytes);
     uint32_t *room = reinterpret_cast<uint32_t *>(bytes);
-    const shoal_cuda_item *item = shoal__item_of(items, n_item, (int32_t)blockIdx.x);
+    const shoal_cuda_item *item = shoal__item_of(items);
     const int32_t token0 = (int32_t)blockIdx.y * TILE;
     if (token0 >= item->n_token)
         return;
@@ -142,38 +142,23 @@ __global__ void __launch_bounds__(128) matmul_tiles(const shoal_cuda_item *items
         }
     }
 #pragma unroll
-    for (int n = 0; n < N_TILE; n++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int32_t token = token0 + n * 8 + 2 * t + i % 2,
-                          row = band * SHOAL_BAND + g + i / 2 * 8;
-            if (token >= item->n_token || row >= item->n_row)
-                continue;
-            const float sum = FORMAT == SHOAL_FORMAT_FP8_BLOCK ? total[n][i] : acc[n][i];
-            item->y[token * item->ld_y + row] = item->bias != nullptr ? sum + item->bias[row] : sum;
-        }
-    }
+    for (int n = 0; n < N_TILE; n++)
+        shoal__store_tile(item, band, token0, n,
+                          FORMAT == SHOAL_FORMAT_FP8_BLOCK ? total[n] : acc[n]);
 }
 
-template <int FORMAT> cudaError_t launch_tiles(const shoal__matmul_launch *l)
-{
-    const dim3 grid((unsigned)l->n_block, (unsigned)((l->n_token + TILE - 1) / TILE));
-    const size_t shared = (size_t)2 * (W_WORDS + X_WORDS) * sizeof(uint32_t);
-    SHOAL_LAUNCH((matmul_tiles<FORMAT>), grid, dim3(32 * SHOAL__N_WARP), shared, l->stream, l->item,
-                 l->n_item);
-    return cudaGetLastError();
-}
+struct tiles {
+    template <int FORMAT> static cudaError_t of(const shoal__matmul_launch *l)
+    {
+        return shoal__launch_tiles(l, matmul_tiles<FORMAT>,
+                                   (size_t)2 * (W_WORDS + X_WORDS) * sizeof(uint32_t));
+    }
+};
 
 } // namespace
 
 cudaError_t shoal__cuda_matmul_tiles(const shoal__matmul_launch *launch, shoal_format format)
 {
-    switch (format) {
-    case SHOAL_FORMAT_BF16:
-        return launch_tiles<SHOAL_FORMAT_BF16>(launch);
-    case SHOAL_FORMAT_FP8_BLOCK:
-        return launch_tiles<SHOAL_FORMAT_FP8_BLOCK>(launch);
-    default:
-        return cudaErrorInvalidValue; /* bf16 would not hold its values */
-    }
+    /* bf16 would not hold the values of the others */
+    return shoal__launch_format<tiles, SHOAL_FORMAT_BF16, SHOAL_FORMAT_FP8_BLOCK>(launch, format);
 }

@@ -9,11 +9,11 @@ namespace
 enum { N_THREAD = 256 };
 
 __global__ void __launch_bounds__(N_THREAD)
-    rms_norm(shoal_cuda_rows y, shoal_cuda_rows x, const float *weight, float eps)
+    rms_norm(float *y, int64_t ld_y, shoal_cuda_rows x, const float *weight, float eps)
 {
     SHOAL_SHARED(bytes);
     const float *from = x.at + (int64_t)blockIdx.x * x.ld;
-    float *to = y.at + (int64_t)blockIdx.x * y.ld;
+    float *to = y + (int64_t)blockIdx.x * ld_y;
     float sum = 0.0F;
     for (int32_t c = (int32_t)threadIdx.x; c < x.n_col; c += N_THREAD)
         sum = fmaf(from[c], from[c], sum);
@@ -25,12 +25,12 @@ __global__ void __launch_bounds__(N_THREAD)
 
 } // namespace
 
-cudaError_t shoal_cuda_rms_norm(shoal_cuda_rows y, shoal_cuda_rows x, const float *weight,
+cudaError_t shoal_cuda_rms_norm(float *y, int64_t ld_y, shoal_cuda_rows x, const float *weight,
                                 float eps, cudaStream_t stream)
 {
-    if (x.n_row == 0)
+    if (x.n_row <= 0)
         return cudaSuccess;
     SHOAL_LAUNCH(rms_norm, dim3((unsigned)x.n_row), dim3(N_THREAD), N_THREAD / 32 * sizeof(float),
-                 stream, y, x, weight, eps);
+                 stream, y, ld_y, x, weight, eps);
     return cudaGetLastError();
 }

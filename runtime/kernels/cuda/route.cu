@@ -46,7 +46,7 @@ __device__ __forceinline__ best largest(const float *score, int32_t n, int32_t l
 }
 
 /* Overwrite the scores of all groups but the best topk_group. group: [n_group] room. */
-__device__ void mask_groups(float *select, float *group, const shoal_cuda_router &r, int32_t lane)
+__device__ void mask_groups(float *select, float *group, const shoal_router_config &r, int32_t lane)
 {
     const int32_t n = r.n_expert / r.n_group;
     for (int32_t g = lane; g < r.n_group; g += 32) {
@@ -60,7 +60,7 @@ __device__ void mask_groups(float *select, float *group, const shoal_cuda_router
                 second = s;
             }
         }
-        group[g] = ordered(r.group_top2 && n > 1 ? first + second : first);
+        group[g] = ordered(r.group_score == SHOAL_GROUP_TOP2_SUM && n > 1 ? first + second : first);
     }
     __syncwarp();
     for (int32_t j = 0; j < r.topk_group; j++) {
@@ -76,12 +76,12 @@ __device__ void mask_groups(float *select, float *group, const shoal_cuda_router
 }
 
 /* score [n_expert] of the logits, in place. */
-__device__ void score_row(float *score, const shoal_cuda_router &r, int32_t lane)
+__device__ void score_row(float *score, const shoal_router_config &r, int32_t lane)
 {
-    if (r.score == 0) {
+    if (r.score == SHOAL_ROUTER_SIGMOID) {
         for (int32_t i = lane; i < r.n_expert; i += 32)
             score[i] = shoal_cuda_sigmoid(score[i]);
-    } else if (r.score == 1) {
+    } else if (r.score == SHOAL_ROUTER_SOFTMAX) {
         float max = -INFINITY, sum = 0.0F;
         for (int32_t i = lane; i < r.n_expert; i += 32)
             max = max < score[i] ? score[i] : max;
@@ -97,12 +97,10 @@ __device__ void score_row(float *score, const shoal_cuda_router &r, int32_t lane
     __syncwarp();
 }
 
-/* What is done with the weights of the chosen; every lane does it, lane 0 keeps it. */
-__device__ void finish_weights(float *weight, const shoal_cuda_router &r, int32_t lane)
+/* What is done with the weights of the chosen, by one lane. */
+__device__ void finish_weights(float *weight, const shoal_router_config &r)
 {
-    if (lane != 0)
-        return;
-    if (r.score == 2) {
+    if (r.score == SHOAL_ROUTER_SOFTMAX_OF_TOPK) {
         float max = -INFINITY, sum = 0.0F;
         for (int32_t j = 0; j < r.top_k; j++)
             max = max < weight[j] ? weight[j] : max;
@@ -125,48 +123,62 @@ __device__ void finish_weights(float *weight, const shoal_cuda_router &r, int32_
         weight[j] *= r.scale;
 }
 
-__global__ void __launch_bounds__(32 * N_WARP)
-    route(int32_t *expert, float *weight, shoal_cuda_router r, const float *logits,
-          const float *select_bias, int32_t n_row)
+/* Floats of a row in shared memory: scores, what is chosen by, groups, and the chosen's weights. */
+__host__ __device__ __forceinline__ size_t floats_of_row(const shoal_router_config &r)
+{
+    return 2 * (size_t)r.n_expert + (size_t)r.n_group + (size_t)r.top_k;
+}
+
+/* expert, weight: the host's memory, written once. */
+__global__ void __launch_bounds__(32 * N_WARP) route(shoal_route_step s, shoal_router_config r)
 {
     SHOAL_SHARED(bytes);
     const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
-    const int64_t row = (int64_t)blockIdx.x * N_WARP + warp;
-    if (row >= n_row)
+    const int64_t row = (int64_t)blockIdx.x * (blockDim.x / 32) + warp;
+    if (row >= s.n_token)
         return;
-    float *score = reinterpret_cast<float *>(bytes) + (int64_t)warp * (2 * r.n_expert + r.n_group);
-    float *select = score + r.n_expert, *group = select + r.n_expert;
+    float *score = reinterpret_cast<float *>(bytes) + (size_t)warp * floats_of_row(r);
+    float *select = score + r.n_expert, *group = select + r.n_expert, *weight = group + r.n_group;
     for (int32_t i = lane; i < r.n_expert; i += 32)
-        score[i] = logits[row * r.n_expert + i];
+        score[i] = s.logits[row * r.n_expert + i];
     score_row(score, r, lane);
     for (int32_t i = lane; i < r.n_expert; i += 32)
-        select[i] = ordered(select_bias != nullptr ? score[i] + select_bias[i] : score[i]);
+        select[i] = ordered(s.select_bias != nullptr ? score[i] + s.select_bias[i] : score[i]);
     __syncwarp();
     if (r.n_group > 1)
         mask_groups(select, group, r, lane);
     for (int32_t j = 0; j < r.top_k; j++) {
         const best b = largest(select, r.n_expert, lane);
         if (lane == 0) {
-            expert[row * r.top_k + j] = b.index;
-            weight[row * r.top_k + j] = score[b.index];
+            s.expert[row * r.top_k + j] = b.index;
+            weight[j] = score[b.index];
             select[b.index] = NAN;
         }
         __syncwarp();
     }
-    finish_weights(weight + row * r.top_k, r, lane);
+    if (lane == 0)
+        finish_weights(weight, r);
+    __syncwarp();
+    for (int32_t j = lane; j < r.top_k; j += 32)
+        s.weight[row * r.top_k + j] = weight[j];
 }
 
 } // namespace
 
-cudaError_t shoal_cuda_route(int32_t *expert, float *weight, const shoal_cuda_router *router,
-                             const float *logits, const float *select_bias, int32_t n_row,
-                             cudaStream_t stream)
+cudaError_t shoal_cuda_route(const shoal_route_step *step, cudaStream_t stream)
 {
-    if (n_row == 0)
+    if (step->n_token <= 0)
         return cudaSuccess;
-    const size_t shared =
-        (size_t)N_WARP * (2 * (size_t)router->n_expert + (size_t)router->n_group) * sizeof(float);
-    SHOAL_LAUNCH(route, dim3((unsigned)((n_row + N_WARP - 1) / N_WARP)), dim3(32 * N_WARP), shared,
-                 stream, expert, weight, *router, logits, select_bias, n_row);
+    const size_t row_bytes = floats_of_row(*step->config) * sizeof(float);
+    const size_t usual = (size_t)48 << 10; /* more has to be asked for */
+    const unsigned n_warp = N_WARP * row_bytes <= usual ? N_WARP : 1;
+    if (row_bytes > usual) {
+        const cudaError_t error = cudaFuncSetAttribute(
+            route, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)row_bytes);
+        if (error != cudaSuccess)
+            return error;
+    }
+    SHOAL_LAUNCH(route, dim3(((unsigned)step->n_token + n_warp - 1) / n_warp), dim3(32 * n_warp),
+                 n_warp * row_bytes, stream, *step, *step->config);
     return cudaGetLastError();
 }

@@ -1,211 +1,289 @@
-/* Rows between f32 and what travels. A warp a group of 32 values, 8 warps a block: bound by memory,
- * which may be the host's, reached over PCIe in pieces of 32 to 128 bytes that lie together. */
-#include "runtime/kernels/cuda/kernels.cuh"
-#include "runtime/kernels/cuda/numbers.cuh"
+/* Rows between the device and the host's pinned memory, which is read and written in place.
+ *
+ * grid   1,024 columns of a row a block of 256 threads; 128 columns a warp, 4 values a lane, which
+ *        are those that make whole words of the encoding, so that a warp touches 128 bytes that lie
+ *        together
+ * shared up to 64 rows that are summed, with their weights (pack_sums, sum_rows)
+ * bound  PCIe: the bytes that travel, once */
+#include "runtime/kernels/cuda/groups.cuh"
 
 namespace
 {
 
-enum { N_THREAD = 256, N_WARP = N_THREAD / 32 };
+enum { N_THREAD = 256, SLAB = N_THREAD / 32 * SHOAL__WARP_VALUES, N_TERM = 64 };
 
 __device__ __forceinline__ int32_t lane_of()
 {
     return (int32_t)threadIdx.x % 32;
 }
 
-/* Number of this warp among all. */
-__device__ __forceinline__ int64_t warp_of()
+/* Blocks of a row. */
+__host__ __device__ __forceinline__ int32_t slabs_of(int32_t n_col)
 {
-    return (int64_t)blockIdx.x * N_WARP + (int64_t)threadIdx.x / 32;
+    return (n_col + SLAB - 1) / SLAB;
 }
 
-dim3 grid_of(int64_t n_warp)
+/* The row that this block works on, and the first column of this warp. */
+__device__ __forceinline__ int32_t row_of(int32_t n_col)
 {
-    return dim3((unsigned)((n_warp + N_WARP - 1) / N_WARP));
+    return (int32_t)(blockIdx.x / (uint32_t)slabs_of(n_col));
 }
 
-__device__ __forceinline__ int32_t groups_of(int32_t n_col)
+__device__ __forceinline__ int32_t first_column(int32_t n_col)
 {
-    return (n_col + SHOAL_GROUP - 1) / SHOAL_GROUP;
+    return (int32_t)(blockIdx.x % (uint32_t)slabs_of(n_col)) * SLAB +
+           (int32_t)threadIdx.x / 32 * SHOAL__WARP_VALUES;
 }
 
-__global__ void __launch_bounds__(N_THREAD)
-    to_groups(shoal_int8_group *y, int64_t ld_y, shoal_cuda_rows x)
+/* The column of value j of this lane, of a warp that begins at c0. */
+__device__ __forceinline__ int32_t column_of(shoal_wire_encoding encoding, int32_t c0, int j)
 {
-    const int32_t n_group = groups_of(x.n_col);
-    const int64_t row = warp_of() / n_group;
-    const int32_t g = (int32_t)(warp_of() % n_group), c = g * SHOAL_GROUP + lane_of();
-    if (row >= x.n_row)
-        return;
-    const float value = c < x.n_col ? x.at[row * x.ld + c] : 0.0F;
-    const float size = fabsf(value), largest = shoal_cuda_warp_max(size == size ? size : 0.0F);
-    const float scale = largest / 127.0F, magic = 0x1.8p23F;
-    int32_t q = 0;
-    if (scale != 0.0F) {
-        float v = value / scale;
-        v = v > -127.0F ? v : -127.0F;
-        v = v < 127.0F ? v : 127.0F;
-        q = (int32_t)(__float_as_uint(v + magic) - __float_as_uint(magic));
-    }
-    int32_t sum = q;
+    if (encoding == SHOAL_WIRE_F32)
+        return c0 + lane_of() + 32 * j;
+    if (encoding == SHOAL_WIRE_BF16)
+        return c0 + 2 * lane_of() + 64 * (j / 2) + j % 2;
+    return c0 + 4 * lane_of() + j;
+}
+
+/* Scales of an int8 row: behind its integers, which are padded to words. */
+__device__ __forceinline__ int64_t scale_word(int32_t n_col)
+{
+    return (n_col + 3) / 4;
+}
+
+/* The lane's 4 values to a row on the wire; those behind n_col are 0. All lanes of a warp. */
+__device__ __forceinline__ void store(unsigned char *row, shoal_wire_encoding encoding,
+                                      const float v[4], int32_t c0, int32_t n_col)
+{
+    uint32_t *word = reinterpret_cast<uint32_t *>(row);
+    if (encoding == SHOAL_WIRE_F32) {
 #pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2)
-        sum += __shfl_xor_sync(0xffffffffU, sum, apart);
-    shoal_int8_group *to = y + row * ld_y + g;
-    to->q[lane_of()] = (int8_t)q;
-    if (lane_of() == 0) {
-        to->scale = scale;
-        to->minus_8_sum = -8 * sum;
-    }
-}
-
-__global__ void __launch_bounds__(N_THREAD) to_bf16(uint16_t *to, shoal_cuda_rows x)
-{
-    const int64_t i = (int64_t)blockIdx.x * N_THREAD + (int64_t)threadIdx.x;
-    if (i < (int64_t)x.n_row * x.n_col)
-        to[i] = shoal_cuda_to_bf16(x.at[i / x.n_col * x.ld + i % x.n_col]);
-}
-
-__global__ void __launch_bounds__(N_THREAD) from_bf16(shoal_cuda_rows y, const uint16_t *from)
-{
-    const int64_t i = (int64_t)blockIdx.x * N_THREAD + (int64_t)threadIdx.x;
-    if (i < (int64_t)y.n_row * y.n_col)
-        y.at[i / y.n_col * y.ld + i % y.n_col] = shoal_cuda_from_bf16(from[i]);
-}
-
-/* A row on the wire: integers padded to 4 bytes, then scales. */
-__device__ __forceinline__ int64_t padded(int32_t n_col)
-{
-    return (n_col + 3) / 4 * 4;
-}
-
-__device__ __forceinline__ int64_t wire_bytes(int32_t n_col)
-{
-    return padded(n_col) + (int64_t)groups_of(n_col) * 4;
-}
-
-__global__ void __launch_bounds__(N_THREAD)
-    pack_groups(unsigned char *to, const shoal_int8_group *x, int64_t ld_x, int32_t n_row,
-                int32_t n_col)
-{
-    const int32_t n_group = groups_of(n_col);
-    const int64_t row = warp_of() / n_group;
-    const int32_t g = (int32_t)(warp_of() % n_group), c = g * SHOAL_GROUP + lane_of();
-    if (row >= n_row)
-        return;
-    unsigned char *at = to + row * wire_bytes(n_col);
-    const shoal_int8_group *from = x + row * ld_x + g;
-    if (c < padded(n_col)) /* what is behind the last column is 0 in the group, too */
-        at[c] = (unsigned char)from->q[lane_of()];
-    if (lane_of() == 0)
-        reinterpret_cast<float *>(at + padded(n_col))[g] = from->scale;
-}
-
-__global__ void __launch_bounds__(N_THREAD)
-    unpack_groups(shoal_int8_group *y, int64_t ld_y, const unsigned char *from, int32_t n_row,
-                  int32_t n_col)
-{
-    const int32_t n_group = groups_of(n_col);
-    const int64_t row = warp_of() / n_group;
-    const int32_t g = (int32_t)(warp_of() % n_group), c = g * SHOAL_GROUP + lane_of();
-    if (row >= n_row)
-        return;
-    const unsigned char *at = from + row * wire_bytes(n_col);
-    const int32_t q = c < n_col ? (int32_t)(int8_t)at[c] : 0;
-    int32_t sum = q;
+        for (int j = 0; j < 4; j++)
+            if (column_of(encoding, c0, j) < n_col)
+                word[column_of(encoding, c0, j)] = __float_as_uint(v[j]);
+    } else if (encoding == SHOAL_WIRE_BF16) {
 #pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2)
-        sum += __shfl_xor_sync(0xffffffffU, sum, apart);
-    shoal_int8_group *to = y + row * ld_y + g;
-    to->q[lane_of()] = (int8_t)q;
-    if (lane_of() == 0) {
-        to->scale = reinterpret_cast<const float *>(at + padded(n_col))[g];
-        to->minus_8_sum = -8 * sum;
+        for (int j = 0; j < 4; j += 2)
+            if (column_of(encoding, c0, j) < n_col)
+                word[column_of(encoding, c0, j) / 2] = shoal_cuda_bf16_pair(v[j], v[j + 1]);
+    } else {
+        const int32_t c = column_of(encoding, c0, 0);
+        const shoal__quad quad = shoal__to_int8(v);
+        if (c < n_col)
+            word[c / 4] = quad.word;
+        if (c < n_col && c % SHOAL_GROUP == 0)
+            word[scale_word(n_col) + c / SHOAL_GROUP] = __float_as_uint(quad.scale);
     }
 }
 
-__global__ void __launch_bounds__(N_THREAD) combine(shoal_cuda_rows y, shoal_cuda_results r)
+/* The lane's 4 values of a row on the wire; those behind n_col are 0. */
+__device__ __forceinline__ void load(float v[4], const unsigned char *row,
+                                     shoal_wire_encoding encoding, int32_t c0, int32_t n_col)
 {
-    const int64_t i = (int64_t)blockIdx.x * N_THREAD + (int64_t)threadIdx.x;
-    if (i >= (int64_t)y.n_row * y.n_col)
+    const uint32_t *word = reinterpret_cast<const uint32_t *>(row);
+    if (encoding == SHOAL_WIRE_F32) {
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int32_t c = column_of(encoding, c0, j);
+            v[j] = c < n_col ? __uint_as_float(word[c]) : 0.0F;
+        }
+    } else if (encoding == SHOAL_WIRE_BF16) {
+#pragma unroll
+        for (int j = 0; j < 4; j += 2) {
+            const int32_t c = column_of(encoding, c0, j);
+            const uint32_t pair = c < n_col ? word[c / 2] : 0;
+            v[j] = __uint_as_float(pair << 16);
+            v[j + 1] = __uint_as_float(pair & 0xffff0000U);
+        }
+    } else {
+        const int32_t c = column_of(encoding, c0, 0);
+        const uint32_t four = c < n_col ? word[c / 4] : 0;
+        const float scale =
+            c < n_col ? __uint_as_float(word[scale_word(n_col) + c / SHOAL_GROUP]) : 0.0F;
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            v[j] = scale * (float)shoal__integer(four, j);
+    }
+}
+
+__global__ void __launch_bounds__(N_THREAD) pack_rows(shoal_pack p, size_t row_bytes)
+{
+    const int32_t i = row_of(p.n_col), c0 = first_column(p.n_col);
+    if (c0 >= p.n_col)
         return;
-    const int64_t row = i / y.n_col, c = i % y.n_col;
-    float acc = 0.0F;
-    for (int32_t j = 0; j < r.k; j++) {
-        const int64_t at = r.index[row * r.k + j];
-        if (at < 0)
-            continue;
-        const float value =
-            r.bf16 ? shoal_cuda_from_bf16(static_cast<const uint16_t *>(r.from)[at * y.n_col + c])
-                   : static_cast<const float *>(r.from)[at * y.n_col + c];
-        acc = fmaf(r.weight[row * r.k + j], value, acc);
+    unsigned char *out = p.out + (size_t)i * row_bytes;
+    const int64_t from = p.index[i];
+    if (p.encoding == SHOAL_WIRE_INT8 && p.x.int8 != nullptr) {
+        const int32_t c = c0 + 4 * lane_of();
+        if (c >= p.n_col)
+            return;
+        const shoal_int8_group *group =
+            p.x.int8 + from * ((p.n_col + SHOAL_GROUP - 1) / SHOAL_GROUP) + c / SHOAL_GROUP;
+        uint32_t *word = reinterpret_cast<uint32_t *>(out);
+        word[c / 4] = reinterpret_cast<const uint32_t *>(group->q)[c % SHOAL_GROUP / 4];
+        if (c % SHOAL_GROUP == 0)
+            word[scale_word(p.n_col) + c / SHOAL_GROUP] = __float_as_uint(group->scale);
+        return;
     }
-    y.at[row * y.ld + c] = acc;
+    float v[4];
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int32_t c = column_of(p.encoding, c0, j);
+        v[j] = c < p.n_col ? p.x.f32[from * p.n_col + c] : 0.0F;
+    }
+    store(out, p.encoding, v, c0, p.n_col);
 }
 
-dim3 grid_of_elements(int64_t n)
+__global__ void __launch_bounds__(N_THREAD) unpack_rows(shoal_unpack u, size_t row_bytes)
 {
-    return dim3((unsigned)((n + N_THREAD - 1) / N_THREAD));
+    const int32_t i = row_of(u.n_col), c0 = first_column(u.n_col);
+    if (c0 >= u.n_col)
+        return;
+    const unsigned char *row = u.from + (size_t)i * row_bytes;
+    if (u.int8 == nullptr) {
+        float v[4];
+        load(v, row, u.encoding, c0, u.n_col);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const int32_t c = column_of(u.encoding, c0, j);
+            if (c < u.n_col)
+                u.f32[(int64_t)i * u.n_col + c] = v[j];
+        }
+        return;
+    }
+    const int32_t n_group = (u.n_col + SHOAL_GROUP - 1) / SHOAL_GROUP, c = c0 + 4 * lane_of();
+    const uint32_t *word = reinterpret_cast<const uint32_t *>(row);
+    shoal__quad quad = {0, 0.0F, 0};
+    if (c < u.n_col)
+        quad.word = word[c / 4];
+    if (c < u.n_col && c % SHOAL_GROUP == 0)
+        quad.scale = __uint_as_float(word[scale_word(u.n_col) + c / SHOAL_GROUP]);
+#pragma unroll
+    for (int j = 0; j < 4; j++) { /* what pads the last word is not looked at */
+        if (c + j >= u.n_col)
+            quad.word &= ~(0xffU << 8 * j);
+        quad.sum += shoal__integer(quad.word, j);
+    }
+#pragma unroll
+    for (int apart = SHOAL__GROUP_LANES / 2; apart > 0; apart /= 2)
+        quad.sum += __shfl_xor_sync(0xffffffffU, quad.sum, apart);
+    if (c / SHOAL_GROUP < n_group)
+        shoal__store_quad(u.int8 + (int64_t)i * n_group, c, quad);
+}
+
+/* A row that is added, and how often. */
+struct term {
+    int32_t row; /* -1: none */
+    float weight;
+};
+
+/* v += the terms [begin, end) in order, by a block: term_of(i) says which, read(x, row) reads. 4
+ * rows are read before the first is needed. */
+template <typename Term, typename Read>
+__device__ __forceinline__ void add_terms(float v[4], int32_t begin, int32_t end,
+                                          const Term &term_of, const Read &read)
+{
+    enum { AHEAD = 4 };
+    SHOAL_SHARED(bytes);
+    term *list = reinterpret_cast<term *>(bytes);
+    for (int32_t at = begin; at < end; at += N_TERM) {
+        const int32_t n = end - at < N_TERM ? end - at : N_TERM;
+        __syncthreads();
+        if ((int32_t)threadIdx.x < n)
+            list[threadIdx.x] = term_of(at + (int32_t)threadIdx.x);
+        __syncthreads();
+        for (int32_t i = 0; i < n; i += AHEAD) {
+            float x[AHEAD][4];
+#pragma unroll
+            for (int a = 0; a < AHEAD; a++)
+                if (i + a < n && list[i + a].row >= 0)
+                    read(x[a], list[i + a].row);
+#pragma unroll
+            for (int a = 0; a < AHEAD; a++) {
+                if (i + a >= n || list[i + a].row < 0)
+                    continue;
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    v[j] = fmaf(list[i + a].weight, x[a][j], v[j]);
+            }
+        }
+    }
+}
+
+__global__ void __launch_bounds__(N_THREAD) pack_sums(shoal_pack_sums p, size_t row_bytes)
+{
+    const int32_t i = row_of(p.n_col), c0 = first_column(p.n_col);
+    float v[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+    add_terms(
+        v, p.row_slot[i], p.row_slot[i + 1],
+        [&p](int32_t slot) {
+            return term{p.slot_done[slot], p.slot_weight[slot]};
+        },
+        [&p, c0](float x[4], int32_t row) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int32_t c = column_of(p.encoding, c0, j);
+                x[j] = c < p.n_col ? p.done[(int64_t)row * p.n_col + c] : 0.0F;
+            }
+        });
+    if (c0 < p.n_col)
+        store(p.out + (size_t)i * row_bytes, p.encoding, v, c0, p.n_col);
+}
+
+__global__ void __launch_bounds__(N_THREAD) sum_rows(shoal_sum s, size_t row_bytes)
+{
+    const int32_t i = row_of(s.n_col), c0 = first_column(s.n_col);
+    float v[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+    add_terms(
+        v, 0, s.k,
+        [&s, i](int32_t j) {
+            const int64_t at = (int64_t)i * s.k + j;
+            return term{s.home[at], s.weight != nullptr ? s.weight[at] : 1.0F};
+        },
+        [&s, row_bytes, c0](float x[4], int32_t row) {
+            const int32_t own = row - s.own_first;
+            const unsigned char *at = own >= 0 && own < s.n_own ? s.own + (size_t)own * row_bytes
+                                                                : s.from + (size_t)row * row_bytes;
+            load(x, at, s.encoding, c0, s.n_col);
+        });
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const int32_t c = column_of(s.encoding, c0, j);
+        if (c < s.n_col)
+            s.acc[(int64_t)i * s.n_col + c] = v[j];
+    }
+}
+
+/* Launch a kernel that takes a job and the bytes of a row on the wire. */
+template <typename Job>
+cudaError_t launch(void (*kernel)(Job, size_t), const Job *job, size_t shared, cudaStream_t stream)
+{
+    const int64_t n = (int64_t)job->n_row * slabs_of(job->n_col);
+    if (n <= 0)
+        return cudaSuccess;
+    SHOAL_LAUNCH(kernel, dim3((unsigned)n), dim3(N_THREAD), shared, stream, *job,
+                 shoal_wire_row_bytes(job->encoding, job->n_col));
+    return cudaGetLastError();
 }
 
 } // namespace
 
-cudaError_t shoal_cuda_to_groups(shoal_int8_group *y, int64_t ld_y, shoal_cuda_rows x,
-                                 cudaStream_t stream)
+cudaError_t shoal_cuda_pack_rows(const shoal_pack *pack, cudaStream_t stream)
 {
-    const int64_t n = (int64_t)x.n_row * shoal_int8_groups(x.n_col);
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(to_groups, grid_of(n), dim3(N_THREAD), 0, stream, y, ld_y, x);
-    return cudaGetLastError();
+    return launch(pack_rows, pack, 0, stream);
 }
 
-cudaError_t shoal_cuda_rows_to_bf16(uint16_t *to, shoal_cuda_rows x, cudaStream_t stream)
+cudaError_t shoal_cuda_pack_sums(const shoal_pack_sums *pack, cudaStream_t stream)
 {
-    const int64_t n = (int64_t)x.n_row * x.n_col;
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(to_bf16, grid_of_elements(n), dim3(N_THREAD), 0, stream, to, x);
-    return cudaGetLastError();
+    return launch(pack_sums, pack, N_TERM * sizeof(term), stream);
 }
 
-cudaError_t shoal_cuda_rows_from_bf16(shoal_cuda_rows y, const uint16_t *from, cudaStream_t stream)
+cudaError_t shoal_cuda_unpack_rows(const shoal_unpack *unpack, cudaStream_t stream)
 {
-    const int64_t n = (int64_t)y.n_row * y.n_col;
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(from_bf16, grid_of_elements(n), dim3(N_THREAD), 0, stream, y, from);
-    return cudaGetLastError();
+    return launch(unpack_rows, unpack, 0, stream);
 }
 
-cudaError_t shoal_cuda_pack_groups(void *to, const shoal_int8_group *x, int64_t ld_x, int32_t n_row,
-                                   int32_t n_col, cudaStream_t stream)
+cudaError_t shoal_cuda_sum_rows(const shoal_sum *sum, cudaStream_t stream)
 {
-    const int64_t n = (int64_t)n_row * shoal_int8_groups(n_col);
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(pack_groups, grid_of(n), dim3(N_THREAD), 0, stream,
-                 static_cast<unsigned char *>(to), x, ld_x, n_row, n_col);
-    return cudaGetLastError();
-}
-
-cudaError_t shoal_cuda_unpack_groups(shoal_int8_group *y, int64_t ld_y, const void *from,
-                                     int32_t n_row, int32_t n_col, cudaStream_t stream)
-{
-    const int64_t n = (int64_t)n_row * shoal_int8_groups(n_col);
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(unpack_groups, grid_of(n), dim3(N_THREAD), 0, stream, y, ld_y,
-                 static_cast<const unsigned char *>(from), n_row, n_col);
-    return cudaGetLastError();
-}
-
-cudaError_t shoal_cuda_combine(shoal_cuda_rows y, const shoal_cuda_results *results,
-                               cudaStream_t stream)
-{
-    const int64_t n = (int64_t)y.n_row * y.n_col;
-    if (n == 0)
-        return cudaSuccess;
-    SHOAL_LAUNCH(combine, grid_of_elements(n), dim3(N_THREAD), 0, stream, y, *results);
-    return cudaGetLastError();
+    return launch(sum_rows, sum, N_TERM * sizeof(term), stream);
 }

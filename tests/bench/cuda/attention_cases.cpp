@@ -13,44 +13,44 @@ struct attention_case {
     bool prompt; /* rows are the last of one sequence, else each is of its own */
 };
 
-shoal_cuda_cache make_cache(bench_memory &m, const attention_case &c)
+shoal_kv_cache make_cache(bench_memory &m, const attention_case &c)
 {
     const int32_t n_slot = c.prompt ? 1 : c.n_row;
-    shoal_cuda_cache cache = {};
-    cache.dtype = SHOAL_KV_BF16;
-    cache.n_head = c.n_kv_head, cache.d_k = c.d_k, cache.d_v = c.d_v;
-    cache.n_block = (c.n_position + SHOAL_ATTEND_BLOCK - 1) / SHOAL_ATTEND_BLOCK;
-    cache.value_offset = (size_t)SHOAL_ATTEND_BLOCK * (size_t)c.d_k * 2;
-    cache.block_bytes =
-        cache.value_offset + (c.latent ? 0 : (size_t)SHOAL_ATTEND_BLOCK * (size_t)c.d_v * 2);
-    cache.latent = c.latent;
-    const size_t n_bytes =
-        (size_t)n_slot * (size_t)c.n_kv_head * (size_t)cache.n_block * cache.block_bytes;
+    const shoal_kv_shape shape = {SHOAL_KV_BF16, 1,     n_slot, c.n_position,
+                                  c.n_kv_head,   c.d_k, c.d_v,  c.latent};
+    shoal_arena measured;
+    shoal_kv_cache cache;
+    shoal_arena_measure(&measured, "a cache");
+    shoal_kv_cache_carve(&cache, &measured, &shape);
     const std::vector<uint16_t> one(256, 0x3c00); /* 0.0078125 */
-    cache.data = m.repeated(one.data(), 512, (n_bytes + 511) / 512);
+    cache.data = m.repeated(one.data(), 512, (measured.used_bytes + 511) / 512);
     return cache;
 }
 
 void run(const bench &b, const attention_case &c)
 {
     bench_memory m;
-    const shoal_cuda_cache cache = make_cache(m, c);
-    std::vector<shoal_cuda_place> place;
+    const shoal_kv_cache cache = make_cache(m, c);
+    shoal_place *place = m.pinned<shoal_place>((size_t)c.n_row);
     for (int32_t r = 0; r < c.n_row; r++)
-        place.push_back({c.prompt ? 0 : r, c.n_position - 1 - (c.prompt ? c.n_row - 1 - r : 0)});
+        place[r] = {c.prompt ? 0 : r, c.n_position - 1 - (c.prompt ? c.n_row - 1 - r : 0)};
     const int64_t n_out = (int64_t)c.n_row * c.n_query_head * c.d_v;
-    shoal_cuda_attention a = {};
+    shoal_attend_room room = {};
+    room.n_part = (size_t)(c.n_row * c.n_query_head * (c.d_v + 2)) *
+                  ((size_t)c.n_position / SHOAL_ATTEND_SEGMENT + 1);
+    room.part = m.device<float>(room.n_part);
+    shoal_attend a = {};
+    a.out = m.device<float>((size_t)n_out);
     a.query = m.values((int64_t)c.n_row * c.n_query_head * c.d_k);
-    a.place = m.copy(place.data(), place.size());
-    a.n_row = c.n_row, a.n_query_head = c.n_query_head, a.n_position = c.n_position;
+    a.cache = &cache, a.place = place, a.n_token = c.n_row, a.n_head = c.n_query_head;
     a.scale = 0.1F;
-    a.part = m.device<float>(shoal_cuda_attend_part(c.n_row, c.n_query_head, c.n_position, c.d_v));
-    float *out = m.device<float>((size_t)n_out);
+    a.room = &room;
+    const shoal_place *on_device = m.copy(place, (size_t)c.n_row);
     const double row_bytes = 2.0 * c.n_kv_head * (c.d_k + (c.latent ? 0 : c.d_v));
     const double n_position = c.prompt ? c.n_position - (c.n_row - 1) / 2.0 : c.n_position;
     bench_result r = {};
     r.us = bench_us(b, b.tiny ? 1 : 8,
-                    [&](int) { return shoal_cuda_attend(out, &cache, &a, b.stream); });
+                    [&](int) { return shoal_cuda_attend(&a, on_device, b.stream); });
     r.part = "attention", r.kernel = c.name, r.format = "bf16";
     r.shape = std::to_string(c.n_query_head) + " heads, " + std::to_string(c.n_position) +
               " positions" + (c.prompt ? " of one prompt" : "");

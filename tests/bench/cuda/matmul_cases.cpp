@@ -51,26 +51,28 @@ inputs make_inputs(bench_memory &m, const product_case &c, int n_call)
     if (takes_int8(c.format)) {
         const int32_t n_group = shoal_int8_groups(s.n_col), n_row = s.n_item * c.n_token;
         in.x_int8 = m.device<shoal_int8_group>((size_t)n_row * (size_t)n_group);
-        bench_must(
-            shoal_cuda_to_groups(in.x_int8, n_group, {in.x, s.n_col, n_row, s.n_col}, nullptr),
-            "rows as integers");
+        bench_must(shoal_cuda_to_groups(in.x_int8, n_group, {in.x, s.n_col, n_row, s.n_col},
+                                        nullptr, nullptr, nullptr),
+                   "rows as integers");
         bench_must(cudaDeviceSynchronize(), "rows as integers");
     }
     in.y = m.device<float>((size_t)s.n_item * (size_t)c.n_token * (size_t)s.n_row);
     return in;
 }
 
-std::vector<shoal_cuda_item> items_of(const product_case &c, const inputs &in, int call)
+/* The items of a call. w: [n_item], what they point to. */
+std::vector<shoal_matmul_item> items_of(std::vector<shoal_matrix> &w, const product_case &c,
+                                        const inputs &in, int call)
 {
     const shape &s = c.s;
-    std::vector<shoal_cuda_item> items;
+    std::vector<shoal_matmul_item> items;
     for (int32_t i = 0; i < s.n_item; i++) {
-        shoal_cuda_item item = {};
+        shoal_matmul_item item = {};
         const int64_t row0 = (int64_t)i * c.n_token;
-        item.format = c.format;
-        item.w = in.w + ((size_t)call * (size_t)s.n_item + (size_t)i) * in.w_bytes;
-        item.scale = in.scale;
-        item.n_row = s.n_row, item.n_col = s.n_col, item.n_token = c.n_token;
+        unsigned char *data = in.w + ((size_t)call * (size_t)s.n_item + (size_t)i) * in.w_bytes;
+        w[(size_t)i] = {c.format, s.n_row, s.n_col, data, in.scale};
+        item.w = &w[(size_t)i];
+        item.n_token = c.n_token;
         item.y = in.y + row0 * s.n_row, item.ld_y = s.n_row;
         if (in.x_int8 != nullptr) {
             item.ld_x_int8 = shoal_int8_groups(s.n_col);
@@ -104,10 +106,11 @@ void run(const bench &b, const product_case &c)
     std::vector<shoal_cuda_items> room; /* a call's list stays as it is until the last replay */
     for (int i = 0; i < n_call; i++)
         room.push_back({m.pinned<shoal_cuda_item>((size_t)s.n_item),
-                        m.device<shoal_cuda_item>((size_t)s.n_item), s.n_item});
+                        m.device<shoal_cuda_item>((size_t)s.n_item)});
+    std::vector<shoal_matrix> w((size_t)s.n_item);
     const double us = bench_us(b, n_call, [&](int i) {
-        const std::vector<shoal_cuda_item> items = items_of(c, in, i);
-        return shoal_cuda_matmul_many(&room[(size_t)i], items.data(), s.n_item, b.stream);
+        const std::vector<shoal_matmul_item> items = items_of(w, c, in, i);
+        return shoal_cuda_matmul_many(&room[(size_t)i], items.data(), s.n_item, false, b.stream);
     });
     const double n_row = (double)s.n_item * c.n_token;
     const double x_bytes = takes_int8(c.format) ? sizeof(shoal_int8_group) / 32.0 : 4.0;

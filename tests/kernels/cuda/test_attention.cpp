@@ -1,168 +1,296 @@
-/* Attention over the cache on a device against the CPU's blocks: GQA and MLA, both types of cache,
- * windows, sinks, several segments, rows of several sequences. */
-#include "tests/kernels/cuda/device.h"
-#include "tests/kernels/cuda/tolerance.h"
-
-extern "C" {
-#include "tests/kernels/cuda/cpu_side.h"
-}
-
-#include "runtime/kernels/cuda/kernels.cuh"
-#include "tests/kernels/cuda/world.h"
+/* Attention on a device against the CPU's, from the projections to its result: heads placed in the
+ * cache, then looked at. GQA and MLA, both types of cache, windows, sinks, several segments, rows
+ * of several sequences, a room that holds few rows' parts. */
+#include "tests/kernels/cuda/both.h"
 
 namespace
 {
 
 struct shape {
     shoal_kv_dtype dtype;
-    int32_t n_kv_head, n_query_head, d_k, d_v, n_position;
-    bool latent;
+    int32_t n_kv_head, n_head, d_k, d_v, n_rot, n_position;
+    bool latent, interleaved;
     int32_t window;
-    bool sink;
+    bool sink, norm;
 };
 
-enum { N_SLOT = 2 };
+enum { N_SLOT = 2, N_LAYER = 2, LAYER = 1, N_TOKEN_MAX = 64, N_THREAD = 1 };
 
-/* The plain sum, in double: out [n_query_head, d_v] of one row. */
-void plain(float *out, const shape &s, const float *query, const float *key, const float *value,
-           int32_t position, const float *sink)
+/* A side's cache, room and step. */
+struct side {
+    shoal_arena arena;
+    shoal_kv_cache cache;
+    shoal_attend_room room;
+};
+
+shoal_kv_shape cache_shape(const shape &s)
 {
-    const int32_t per_head = s.n_query_head / s.n_kv_head;
-    for (int32_t h = 0; h < s.n_query_head; h++) {
-        const int32_t kv = h / per_head,
-                      begin = s.window > 0 && position + 1 > s.window ? position + 1 - s.window : 0;
-        std::vector<double> score;
-        double most = sink != nullptr ? sink[h] : -INFINITY, denom = 0;
-        for (int32_t p = begin; p <= position; p++) {
-            double sum = 0;
-            for (int32_t d = 0; d < s.d_k; d++)
-                sum += (double)query[h * s.d_k + d] * key[(p * s.n_kv_head + kv) * s.d_k + d];
-            score.push_back(0.125 * sum);
-            most = fmax(most, score.back());
-        }
-        std::vector<double> acc((size_t)s.d_v);
-        for (int32_t p = begin; p <= position; p++) {
-            const double weight = exp(score[(size_t)(p - begin)] - most);
-            denom += weight;
-            for (int32_t d = 0; d < s.d_v; d++)
-                acc[(size_t)d] += weight * (s.latent ? key[(p * s.n_kv_head + kv) * s.d_k + d]
-                                                     : value[(p * s.n_kv_head + kv) * s.d_v + d]);
-        }
-        denom += sink != nullptr ? exp(sink[h] - most) : 0;
-        for (int32_t d = 0; d < s.d_v; d++)
-            out[h * s.d_v + d] = (float)(acc[(size_t)d] / denom);
-    }
+    return {s.dtype, N_LAYER, N_SLOT, s.n_position, s.n_kv_head, s.d_k, s.d_v, s.latent};
 }
 
-void round_to(shoal_kv_dtype dtype, float *x, int64_t n)
+void carve(side *on, const shape &s)
 {
-    std::vector<uint16_t> half((size_t)n);
-    if (dtype != SHOAL_KV_BF16)
-        return;
-    cpu_kernels()->to_bf16(half.data(), x, n);
-    cpu_kernels()->from_bf16(x, half.data(), n);
+    const shoal_attend_limits limits = {N_TOKEN_MAX,  s.n_head, s.d_k,   s.d_v,
+                                        s.n_position, N_THREAD, s.latent};
+    const shoal_kv_shape kv = cache_shape(s);
+    shoal_kv_cache_carve(&on->cache, &on->arena, &kv);
+    shoal_attend_room_carve(&on->room, shoal_arenas_same(&on->arena), &limits);
 }
 
-void assert_attention(const shape &s)
+side cpu_side(both &b, const shape &s)
 {
-    /* Slot 1 holds n_position positions, slot 0 fewer; the rows are some of both. */
-    const int64_t n_key = (int64_t)s.n_position * s.n_kv_head * s.d_k,
-                  n_value = (int64_t)s.n_position * s.n_kv_head * s.d_v;
-    float *key = cpu_values(n_key, 41), *value = cpu_values(n_value, 42);
-    const size_t element = s.dtype == SHOAL_KV_F32 ? 4 : 2;
-    shoal_cuda_cache cache = {
-        nullptr, s.dtype, s.n_kv_head,
-        s.d_k,   s.d_v,   (s.n_position + SHOAL_ATTEND_BLOCK - 1) / SHOAL_ATTEND_BLOCK,
-        0,       0,       s.latent};
-    cache.value_offset = (size_t)SHOAL_ATTEND_BLOCK * (size_t)s.d_k * element;
-    cache.block_bytes =
-        cache.value_offset + (s.latent ? 0 : (size_t)SHOAL_ATTEND_BLOCK * (size_t)s.d_v * element);
-    cache.data = device_new<unsigned char>((size_t)N_SLOT * (size_t)s.n_kv_head *
-                                           (size_t)cache.n_block * cache.block_bytes);
-    std::vector<shoal_cuda_place> stored;
-    for (int32_t slot = 0; slot < N_SLOT; slot++) {
-        stored.clear();
-        for (int32_t p = 0; p < s.n_position; p++)
-            stored.push_back({slot, p});
-        ck_assert_int_eq(shoal_cuda_store(&cache, to_device(key, (size_t)n_key),
-                                          s.latent ? nullptr : to_device(value, (size_t)n_value),
-                                          to_device(stored), s.n_position, nullptr),
-                         cudaSuccess);
-    }
-    round_to(s.dtype, key, n_key);
-    round_to(s.dtype, value, n_value);
-
-    const std::vector<shoal_cuda_place> place = {
-        {1, s.n_position - 1}, {0, 0}, {0, s.n_position / 2}, {1, s.n_position / 3}};
-    const int32_t n_row = (int32_t)place.size();
-    const size_t n_query = (size_t)(n_row * s.n_query_head * s.d_k),
-                 n_out = (size_t)(n_row * s.n_query_head * s.d_v);
-    const float *query = cpu_values((int64_t)n_query, 43),
-                *sink = s.sink ? cpu_values(s.n_query_head, 44) : nullptr;
-    shoal_cuda_attention a = {};
-    a.query = to_device(query, n_query), a.place = to_device(place), a.n_row = n_row,
-    a.n_query_head = s.n_query_head;
-    a.n_position = s.n_position, a.window = s.window, a.scale = 0.125F;
-    a.sink = s.sink ? to_device(sink, (size_t)s.n_query_head) : nullptr;
-    a.part = device_new<float>(shoal_cuda_attend_part(n_row, s.n_query_head, s.n_position, s.d_v));
-    float *out = device_new<float>(n_out);
-    ck_assert_int_eq(shoal_cuda_attend(out, &cache, &a, nullptr), cudaSuccess);
-    ck_assert_int_eq(cudaDeviceSynchronize(), cudaSuccess);
-    ck_assert_str_eq(world_problems(), "");
-    const std::vector<float> got = from_device(out, n_out);
-    for (int32_t r = 0; r < n_row; r++) {
-        const size_t n = (size_t)(s.n_query_head * s.d_v);
-        std::vector<float> want(n);
-        plain(want.data(), s, query + r * s.n_query_head * s.d_k, key, value,
-              place[(size_t)r].position, sink);
-        const double distance = distance_of(&got[(size_t)r * n], want.data(), n);
-        ck_assert_msg(distance <= SHOAL_TOLERANCE_ATTENTION, "row %d: %.3g away", (int)r, distance);
-    }
+    side on = {};
+    shoal_arena_measure(&on.arena, "attention");
+    carve(&on, s);
+    ck_assert_int_eq(shoal_arena_open(&on.arena, &b.log), SHOAL_OK);
+    carve(&on, s);
+    return on;
 }
+
+/* n_part: rows whose parts there is room for. */
+side device_side(both &b, const side &cpu, const shape &s, int32_t n_row)
+{
+    side on = {};
+    on.cache = cpu.cache;
+    const size_t n_block = N_LAYER * N_SLOT * (size_t)s.n_kv_head * cpu.cache.n_block;
+    on.cache.data = b.vram(cpu.cache.data, n_block * cpu.cache.block_bytes);
+    const size_t n_segment = (size_t)s.n_position / SHOAL_ATTEND_SEGMENT + 1;
+    on.room.n_part = (size_t)(n_row * s.n_head) * n_segment * (size_t)(s.d_v + 2);
+    on.room.part = b.vram<float>(nullptr, on.room.n_part);
+    return on;
+}
+
+/* Rows of a step: the chunks of both slots. */
+struct step {
+    std::vector<shoal_chunk> chunk;
+    std::vector<shoal_place> place;
+    int32_t n_row;
+};
+
+step make_step(const std::vector<shoal_chunk> &chunk)
+{
+    step st = {chunk, {}, 0};
+    for (shoal_chunk &c : st.chunk) {
+        c.row0 = st.n_row;
+        st.n_row += c.n_row;
+        for (int32_t r = 0; r < c.n_row; r++)
+            st.place.push_back({c.slot, c.position0 + r});
+    }
+    return st;
+}
+
+struct rotations {
+    std::vector<float> cos, sin;
+    shoal_rotation cpu, device;
+};
+
+rotations make_rotations(both &b, const shape &s, int32_t n_row)
+{
+    rotations r = {some_values((int64_t)n_row * s.n_rot / 2, 51),
+                   some_values((int64_t)n_row * s.n_rot / 2, 52),
+                   {},
+                   {}};
+    r.cpu = {r.cos.data(), r.sin.data(), s.n_rot, s.interleaved};
+    r.device = {b.vram(r.cos), b.vram(r.sin), s.n_rot, s.interleaved};
+    return r;
+}
+
+/* Place a step's rows on both sides. What comes out is what attention asks with: [n_row, n_head,
+ * d_k]. */
+void place_heads(both &b, side *cpu, side *device, const shape &s, const step &st,
+                 std::vector<float> *query, float **query_device)
+{
+    const size_t n = (size_t)st.n_row, n_q = n * (size_t)(s.n_head * s.d_k),
+                 n_kv = n * (size_t)(2 * s.n_kv_head * s.d_k);
+    *query = some_values((int64_t)n_q, 53 + (uint64_t)st.n_row);
+    std::vector<float> kv = some_values((int64_t)n_kv, 54 + (uint64_t)st.n_row);
+    const std::vector<float> q_norm = some_values(s.d_k, 55), k_norm = some_values(s.d_k, 56);
+    const rotations r = make_rotations(b, s, st.n_row);
+    shoal_place_heads p = {&cpu->cache,
+                           LAYER,
+                           st.n_row,
+                           s.n_head,
+                           st.place.data(),
+                           query->data(),
+                           kv.data(),
+                           s.norm ? q_norm.data() : nullptr,
+                           s.norm ? k_norm.data() : nullptr,
+                           1e-6F,
+                           r.cpu};
+    shoal_place_heads d = p;
+    d.cache = &device->cache;
+    d.place = b.pinned(st.place);
+    d.q = b.vram(*query);
+    d.kv = b.vram(kv);
+    d.q_norm = s.norm ? b.vram(q_norm) : nullptr;
+    d.k_norm = s.norm ? b.vram(k_norm) : nullptr;
+    d.rotation = r.device;
+    shoal_op_place_heads(&b.cpu, &p);
+    shoal_op_place_heads(&b.device, &d);
+    assert_near(b.back(d.q, n_q), *query, SHOAL_TOLERANCE_NORM);
+    assert_near(b.back(d.kv, n_kv), kv, SHOAL_TOLERANCE_NORM);
+    *query_device = d.q;
+}
+
+void place_latent(both &b, side *cpu, side *device, const shape &s, const step &st,
+                  std::vector<float> *query, float **query_device)
+{
+    const int32_t nope_dim = 6, head_dim = nope_dim + s.n_rot;
+    const size_t n = (size_t)st.n_row, n_q = n * (size_t)(s.n_head * s.d_k),
+                 n_kv = n * (size_t)s.d_k;
+    *query = some_values((int64_t)n_q, 57 + (uint64_t)st.n_row);
+    std::vector<float> kv = some_values((int64_t)n_kv, 58 + (uint64_t)st.n_row);
+    const std::vector<float> q = some_values((int64_t)n * s.n_head * head_dim, 59),
+                             norm = some_values(s.d_v, 60);
+    const rotations r = make_rotations(b, s, st.n_row);
+    shoal_place_latent p = {&cpu->cache,     LAYER,       st.n_row, s.n_head,
+                            st.place.data(), kv.data(),   q.data(), query->data(),
+                            nope_dim,        norm.data(), 1e-6F,    r.cpu};
+    shoal_place_latent d = p;
+    d.cache = &device->cache;
+    d.place = b.pinned(st.place);
+    d.kv = b.vram(kv);
+    d.q = b.vram(q);
+    d.q_absorbed = b.vram(*query);
+    d.latent_norm = b.vram(norm);
+    d.rotation = r.device;
+    shoal_op_place_latent(&b.cpu, &p);
+    shoal_op_place_latent(&b.device, &d);
+    assert_same(b.back(d.q_absorbed, n_q), *query);
+    assert_near(b.back(d.kv, n_kv), kv, SHOAL_TOLERANCE_NORM);
+    *query_device = d.q_absorbed;
+}
+
+/* Fill the cache up to where the step's chunks begin, place the chunks, attend. fit: rows whose
+ * parts the room holds. */
+void assert_attention(both &b, const shape &s, const std::vector<shoal_chunk> &chunk, int32_t fit)
+{
+    side cpu = cpu_side(b, s), device = device_side(b, cpu, s, fit);
+    const auto place = s.latent ? place_latent : place_heads;
+    std::vector<float> query;
+    float *query_device = nullptr;
+    for (const shoal_chunk &c : chunk)
+        for (int32_t p = 0; p < c.position0; p += N_TOKEN_MAX)
+            place(b, &cpu, &device, s,
+                  make_step({{c.slot, p, 0,
+                              c.position0 - p < N_TOKEN_MAX ? c.position0 - p : N_TOKEN_MAX}}),
+                  &query, &query_device);
+    const step st = make_step(chunk);
+    place(b, &cpu, &device, s, st, &query, &query_device);
+    /* Both are asked the same: norms differ in the last bits. */
+    const size_t n_out = (size_t)(st.n_row * s.n_head * s.d_v);
+    std::vector<float> out(n_out);
+    const std::vector<float> sink = some_values(s.n_head, 61);
+    const shoal_attend a = {out.data(),
+                            query.data(),
+                            &cpu.cache,
+                            LAYER,
+                            st.place.data(),
+                            st.chunk.data(),
+                            (int32_t)st.chunk.size(),
+                            st.n_row,
+                            s.n_head,
+                            s.window,
+                            0.125F,
+                            s.sink ? sink.data() : nullptr,
+                            &cpu.room};
+    shoal_attend d = a;
+    d.out = b.vram<float>(nullptr, n_out);
+    d.query = b.vram(query);
+    d.cache = &device.cache;
+    d.place = b.pinned(st.place);
+    d.sinks = s.sink ? b.vram(sink) : nullptr;
+    d.room = &device.room;
+    if (st.n_row > 0) /* the CPU's is only called where there are rows */
+        shoal_op_attend(&b.cpu, &a);
+    shoal_op_attend(&b.device, &d);
+    assert_near(b.back(d.out, n_out), out,
+                s.dtype == SHOAL_KV_BF16 ? SHOAL_TOLERANCE_ATTENTION_BF16
+                                         : SHOAL_TOLERANCE_ATTENTION);
+    shoal_arena_close(&cpu.arena);
+}
+
+/* Chunks {slot, position0, row0: set later, n_row} */
+const std::vector<shoal_chunk> decoding = {{1, 69, 0, 1}, {0, 20, 0, 1}},
+                               prompt = {{0, 30, 0, 7}, {1, 0, 0, 40}};
 
 } // namespace
 
 START_TEST(grouped_queries)
 {
-    world_reset(1);
-    assert_attention({SHOAL_KV_F32, 2, 6, 64, 64, 70, false, 0, false});
-    assert_attention({SHOAL_KV_BF16, 2, 6, 64, 64, 600, false, 0, false});
-    assert_attention({SHOAL_KV_BF16, 1, 11, 32, 48, 130, false, 0, false});
+    both b(1);
+    assert_attention(b, {SHOAL_KV_F32, 2, 6, 64, 64, 64, 70, false, false, 0, false, true},
+                     decoding, 1);
+    assert_attention(b, {SHOAL_KV_BF16, 2, 4, 32, 32, 16, 70, false, true, 0, false, false}, prompt,
+                     1);
+    assert_attention(b, {SHOAL_KV_BF16, 1, 11, 32, 32, 32, 70, false, false, 0, false, true},
+                     prompt, 1);
+}
+END_TEST
+
+START_TEST(segments)
+{
+    both b(2);
+    const shape s = {SHOAL_KV_F32, 2, 4, 16, 16, 16, 640, false, false, 0, false, false};
+    for (int32_t fit : {1, 5})
+        assert_attention(b, s, {{0, 255, 0, 4}, {1, 600, 0, 2}}, fit);
+    assert_attention(b, s, {{1, 300, 0, 1}}, 1);
 }
 END_TEST
 
 START_TEST(windows_and_sinks)
 {
-    world_reset(2);
-    assert_attention({SHOAL_KV_BF16, 2, 4, 64, 64, 600, false, 128, false});
-    assert_attention({SHOAL_KV_F32, 2, 4, 64, 64, 90, false, 17, true});
-    assert_attention({SHOAL_KV_BF16, 2, 4, 64, 64, 300, false, 0, true});
+    both b(3);
+    for (int32_t window : {1, 17, 100, 300}) {
+        const shape s = {SHOAL_KV_F32,    2,   4, 16, 16, 8, 560, false, false, window,
+                         window % 2 == 1, true};
+        assert_attention(b, s, {{0, 500, 0, 30}, {1, 16, 0, 3}}, 2);
+    }
+    assert_attention(b, {SHOAL_KV_BF16, 1, 8, 32, 32, 32, 70, false, false, 0, true, false}, prompt,
+                     1);
 }
 END_TEST
 
-START_TEST(latent)
+START_TEST(latents)
 {
-    world_reset(3);
-    assert_attention({SHOAL_KV_F32, 1, 5, 80, 64, 100, true, 0, false});
-    assert_attention({SHOAL_KV_BF16, 1, 18, 288, 256, 270, true, 0, false});
+    both b(4);
+    assert_attention(b, {SHOAL_KV_F32, 1, 5, 80, 64, 16, 100, true, false, 0, false, true},
+                     decoding, 1);
+    assert_attention(b, {SHOAL_KV_BF16, 1, 18, 72, 64, 8, 300, true, true, 0, false, true},
+                     {{0, 250, 0, 12}, {1, 0, 0, 2}}, 3);
+    assert_attention(b, {SHOAL_KV_BF16, 1, 3, 576, 512, 64, 40, true, true, 0, false, true},
+                     {{0, 30, 0, 1}}, 1);
 }
 END_TEST
 
 START_TEST(the_order_of_threads_does_not_matter)
 {
+    const shape gqa = {SHOAL_KV_F32, 1, 3, 16, 16, 16, 300, false, false, 0, true, true},
+                mla = {SHOAL_KV_F32, 1, 3, 20, 16, 4, 300, true, false, 0, false, true};
     for (uint64_t seed = 10; seed < 14; seed++) {
-        world_reset(seed);
-        assert_attention({SHOAL_KV_F32, 1, 3, 16, 16, 80, false, 0, false});
+        both b(seed);
+        assert_attention(b, gqa, {{0, 290, 0, 1}}, 1);
+        assert_attention(b, mla, {{0, 60, 0, 2}}, 1);
     }
+}
+END_TEST
+
+START_TEST(no_rows)
+{
+    both b(5);
+    assert_attention(b, {SHOAL_KV_F32, 2, 4, 16, 16, 16, 64, false, false, 0, false, true}, {}, 1);
+    assert_attention(b, {SHOAL_KV_F32, 1, 4, 20, 16, 4, 64, true, false, 0, false, true}, {}, 1);
 }
 END_TEST
 
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, grouped_queries);
+    SHOAL_TEST(suite, segments);
     SHOAL_TEST(suite, windows_and_sinks);
-    SHOAL_TEST(suite, latent);
+    SHOAL_TEST(suite, latents);
     SHOAL_TEST(suite, the_order_of_threads_does_not_matter);
+    SHOAL_TEST(suite, no_rows);
 }
 
 SHOAL_TEST_MAIN("kernels.cuda.attention", add_tests)

@@ -27,10 +27,17 @@ struct emu_config {
     size_t memory_bytes; /* of each device; more is cudaErrorMemoryAllocation */
     int lost_after; /* calls until every further one is cudaErrorDeviceUnavailable; < 0: never */
     bool driver_too_old; /* cudaErrorInsufficientDriver everywhere */
+    bool no_driver;      /* the same, and the driver has no version */
+    int failing_launch;  /* number of the launch that fails while it runs, 1 ..; <= 0: none */
 };
 
 /* A device of 1 GiB, seed 1, that works. */
 emu_config emu_default_config();
+
+/* The default with what the environment variable SHOAL_CUDA_EMU says: names of numbers above, e.g.
+ * "n_device=2,memory_bytes=1000000,lost_after=5000". What host threads begin with that never reset.
+ * An unknown name ends the process. */
+emu_config emu_environment_config();
 
 /* Start anew: all memory, streams and errors of this host thread are gone. */
 void emu_reset(const emu_config &config);

@@ -266,6 +266,8 @@ bool emu__run_grid(const emu_launch &launch)
     b.shared = reinterpret_cast<unsigned char *>(room);
     unsigned char *room_end = b.shared_room.data() + b.shared_room.size();
     emu__counters.n_launch++;
+    if ((uint64_t)emu__config.failing_launch == emu__counters.n_launch)
+        return false; /* as if it had touched what is not there; that is wanted, no problem */
     running = &b;
     const size_t n_block = (size_t)launch.grid.x * launch.grid.y * launch.grid.z;
     const size_t first = (size_t)(emu__random() % n_block); /* blocks have no order either */

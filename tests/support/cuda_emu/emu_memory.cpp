@@ -1,13 +1,15 @@
 /* Devices, their memory, and the errors of calls. */
 #include "emu_private.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <vector>
 
-#include <sys/mman.h>
-
-thread_local emu_config emu__config = emu_default_config();
+thread_local emu_config emu__config = emu_environment_config();
 thread_local emu_counters emu__counters;
 
 namespace
@@ -131,7 +133,41 @@ emu__device_time::~emu__device_time()
 
 emu_config emu_default_config()
 {
-    return {1, 1, (size_t)1 << 30, -1, false};
+    return {1, 1, (size_t)1 << 30, -1, false, false, 0};
+}
+
+emu_config emu_environment_config()
+{
+    emu_config config = emu_default_config();
+    const char *text = getenv("SHOAL_CUDA_EMU");
+    while (text != nullptr && *text != '\0') {
+        char name[32];
+        unsigned long long value;
+        int n_read = 0;
+        if (sscanf(text, "%31[a-z_]=%llu%n", name, &value, &n_read) != 2)
+            name[0] = '\0';
+        if (strcmp(name, "seed") == 0) {
+            config.seed = value;
+        } else if (strcmp(name, "n_device") == 0) {
+            config.n_device = (int)value;
+        } else if (strcmp(name, "memory_bytes") == 0) {
+            config.memory_bytes = (size_t)value;
+        } else if (strcmp(name, "lost_after") == 0) {
+            config.lost_after = (int)value;
+        } else if (strcmp(name, "driver_too_old") == 0) {
+            config.driver_too_old = value != 0;
+        } else if (strcmp(name, "no_driver") == 0) {
+            config.no_driver = value != 0;
+        } else if (strcmp(name, "failing_launch") == 0) {
+            config.failing_launch = (int)value;
+        } else {
+            fprintf(stderr, "SHOAL_CUDA_EMU: '%s' is not understood (emu.h)\n", text);
+            _exit(2);
+        }
+        text += n_read;
+        text += *text == ',';
+    }
+    return config;
 }
 
 void emu__problem(const std::string &text)
@@ -202,7 +238,7 @@ cudaError_t emu__entry()
     if (w.used.empty() && emu__config.n_device > 0) /* never reset: the default world */
         emu__memory_reset();
     w.n_call++;
-    if (emu__config.driver_too_old)
+    if (emu__config.driver_too_old || emu__config.no_driver)
         return emu__remember(cudaErrorInsufficientDriver);
     if (emu__config.n_device == 0)
         return emu__remember(cudaErrorNoDevice);
@@ -339,7 +375,7 @@ cudaError_t cudaPeekAtLastError()
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = emu__config.driver_too_old ? 11040 : 13000;
+    *version = emu__config.no_driver ? 0 : emu__config.driver_too_old ? 11040 : 13000;
     return cudaSuccess;
 }
 
@@ -388,6 +424,16 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->multiProcessorCount = 4;
     properties->sharedMemPerBlockOptin = shared_most;
     properties->pciBusID = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int n_text, int device)
+{
+    if (const cudaError_t error = emu__entry())
+        return error;
+    if (device < 0 || device >= emu__config.n_device)
+        return emu__remember(cudaErrorInvalidDevice);
+    snprintf(text, (size_t)n_text, "0000:%02x:00.0", (unsigned)device);
     return cudaSuccess;
 }
 

@@ -193,6 +193,24 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemc
     return pageable ? cudaStreamSynchronize(stream) : cudaSuccess;
 }
 
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch,
+                              size_t n_bytes, size_t n_row, cudaMemcpyKind kind,
+                              cudaStream_t stream)
+{
+    if (const cudaError_t error = emu__entry())
+        return error;
+    if (n_bytes > to_pitch || n_bytes > from_pitch)
+        return emu__remember(cudaErrorInvalidValue);
+    for (size_t row = 0; row < n_row; row++) {
+        const cudaError_t error = cudaMemcpyAsync(
+            static_cast<char *>(to) + row * to_pitch,
+            static_cast<const char *>(from) + row * from_pitch, n_bytes, kind, stream);
+        if (error != cudaSuccess)
+            return error;
+    }
+    return cudaSuccess;
+}
+
 cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, cudaMemcpyKind)
 {
     if (const cudaError_t error = drain_all())
@@ -264,7 +282,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return error;
     advance(any_stream());
     advance(of(stream));
-    return of(stream)->operations.empty() ? emu__entry() : cudaErrorNotReady;
+    return of(stream)->operations.empty() ? emu__entry() : emu__remember(cudaErrorNotReady);
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
@@ -311,7 +329,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (const cudaError_t error = emu__entry())
         return error;
     advance(any_stream());
-    return event->n_passed >= event->n_recorded ? cudaSuccess : cudaErrorNotReady;
+    return event->n_passed >= event->n_recorded ? emu__entry() : emu__remember(cudaErrorNotReady);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)

@@ -1,0 +1,4 @@
+/* A program without devices beside the CPU. */
+#include "runtime/kernels/device.h"
+
+const shoal_device_backend *const shoal_device_backends[] = {NULL};

@@ -1,0 +1,77 @@
+/* A CUDA device as the operations see it (device.h): one stream, a ring of rooms through which
+ * small host arrays travel, and the first failure, which sticks. Used from the thread that opened
+ * it.
+ *
+ * The ring: N_ROOM rooms of pinned memory, each with as much device memory beside it. Pieces are
+ * cut from one room after the other; a room is used again when the stream has passed what was
+ * enqueued for its pieces. Layering: inside kernels/cuda only. */
+#ifndef SHOAL_KERNELS_CUDA_DEVICE_CUH
+#define SHOAL_KERNELS_CUDA_DEVICE_CUH
+
+#include "runtime/kernels/cuda/kernels.cuh"
+
+enum { SHOAL__N_ROOM = 8, SHOAL__ROOM_BYTES = 64 << 10 /* at least */ };
+
+/* Room for an array on its way: written at `host`, and copied to `device` or read in place. */
+struct shoal__cuda_piece {
+    void *host, *device;
+};
+
+struct shoal__cuda_ring {
+    unsigned char *host, *device; /* [N_ROOM, room_bytes] */
+    size_t room_bytes, used_bytes;
+    int32_t room;                      /* that pieces are cut from */
+    cudaEvent_t passed[SHOAL__N_ROOM]; /* behind all that uses the room */
+    bool under_way[SHOAL__N_ROOM];     /* passed was recorded */
+};
+
+struct shoal__cuda_device : shoal_device {
+    shoal_log *log;
+    shoal_pool *pool;
+    bool precise;
+    cudaStream_t stream;
+    cudaEvent_t mark[SHOAL_N_MARK];
+    cudaEvent_t begin, end; /* that measure time */
+    int32_t index, n_multiprocessor;
+    cudaStream_t side;                       /* NULL until somebody wants it */
+    cudaEvent_t side_mark[SHOAL_SIDE_MARKS]; /* of that stream */
+    shoal__cuda_ring ring;
+    shoal_status status; /* of the first failure; OK: none so far */
+};
+
+static inline shoal__cuda_device *shoal__cuda(shoal_device *device)
+{
+    return static_cast<shoal__cuda_device *>(device);
+}
+
+/* True if nothing has failed so far, this call (what it was, in words) included. The first failure
+ * is logged here. */
+bool shoal__cuda_fine(shoal__cuda_device *d, const char *what, cudaError_t error);
+
+/* What to do about a failure, in words. */
+const char *shoal__cuda_advice(cudaError_t error);
+
+/* Whether an event has happened; never waits. */
+bool shoal__cuda_happened(shoal__cuda_device *d, const char *what, cudaEvent_t event);
+
+/* Until the event has happened, or something has failed. Calls the pool's hook meanwhile. */
+void shoal__cuda_await(shoal__cuda_device *d, cudaEvent_t event);
+
+/* Cut a piece of n_bytes <= room_bytes, aligned to 256. False: something has failed. What uses it
+ * has to be enqueued before the next one is cut. */
+bool shoal__cuda_cut(shoal__cuda_piece *piece, shoal__cuda_device *d, size_t n_bytes);
+
+/* The operations (device_ops.cu), and those among them that are no kernels (device_run.cu). */
+extern const shoal_device_ops shoal__cuda_ops;
+bool shoal__cuda_mark(shoal_device *device, int32_t i);
+shoal_status shoal__cuda_wait(shoal_device *device, int32_t i);
+shoal_status shoal__cuda_sync(shoal_device *device);
+void *shoal__cuda_take(shoal_device *device, shoal_memory kind, size_t n_bytes);
+void shoal__cuda_give_back(shoal_device *device, shoal_memory kind, void *memory);
+double shoal__cuda_read_gb_per_s(shoal_device *device, const void *from, size_t n_bytes);
+void shoal__cuda_close(shoal_device *device);
+shoal_status shoal__cuda_side_open(void **stream, shoal_device *device);
+shoal_status shoal__cuda_side_mark(shoal_device *device, int32_t i);
+shoal_status shoal__cuda_side_reached(bool *reached, shoal_device *device, int32_t i);
+
+#endif
