@@ -3,12 +3,14 @@
 #include "launcher/bootstrap.h"
 #include "launcher/cluster/cluster_probe.h"
 #include "launcher/command.h"
+#include "launcher/devices.h"
 #include "launcher/probe/probe.h"
 
 /* What a rank measures with. */
 typedef struct tools {
     shoal_compute compute;
     shoal_cores cores;
+    shoal_devices devices;
 } tools;
 
 static shoal_status open_tools(tools *t, const shoal_options *options, shoal_comm *comm,
@@ -31,6 +33,9 @@ static shoal_status run(shoal_probe *probe, tools *t, const shoal_options *optio
     status = shoal_cores_share(&t->cores, t->compute.pool, comm, log);
     log->level = level;
     SHOAL_TRY(status);
+    const shoal_devices_use use = {.n_item = 1, .pool = t->compute.pool};
+    SHOAL_TRY(shoal_devices_open(&t->devices, options, &use, comm, log));
+    t->compute.device = t->devices.own;
     shoal_bootstrap_mpi_text(mpi, sizeof mpi);
     const shoal_probe_setup setup = {.comm = comm,
                                      .compute = &t->compute,
@@ -67,6 +72,7 @@ shoal_status shoal_cmd_probe(const shoal_options *options, const volatile sig_at
         reported = report(&probe, options, log);
     shoal_bootstrap_close(&bootstrap, status);
     shoal_probe_close(&probe);
+    shoal_devices_close(&t.devices);
     shoal_pool_close(t.compute.pool);
     return status != SHOAL_OK ? status : reported;
 }

@@ -97,6 +97,8 @@ static shoal_json *ranks_json(const shoal_probe *p)
         set_text(o, "host", m->host[rank->host].name);
         set_int(o, "host_index", rank->host);
         set_text(o, "device", rank->device);
+        if (rank->gpu >= 0)
+            set_int(o, "cuda", rank->gpu);
         set_text(o, "kernels", p->facts[r].kernels);
         set_text(o, "build", p->facts[r].build);
         set_int(o, "threads", rank->n_thread);
