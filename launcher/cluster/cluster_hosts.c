@@ -9,10 +9,6 @@
 /* Of a layer of a cpu rank: jobs of the pool that every worker takes part in. */
 enum { LAYER_CPU_US = 20 };
 
-/* Of a GPU, where the file says nothing: what a launch costs the host, and what it takes to notice
- * that a kernel is done and to get the next one started (docs/PERFORMANCE.md, "plan"). */
-static const double launch_us = 2.5, wait_us = 10;
-
 static shoal_status fail_field(const shoal__cluster_reader *r, const char *field, const char *found,
                                const char *wanted)
 {
@@ -190,7 +186,7 @@ static shoal_status fill_gpu_rank(shoal_cluster_rank *rank, const shoal__yaml_gp
                                   const shoal__cluster_reader *r)
 {
     char names[256];
-    double launch = launch_us, wait = wait_us;
+    double launch = SHOAL_GPU_LAUNCH_US, wait = SHOAL_GPU_WAIT_US;
     const shoal_gpu_preset *p = shoal_gpu_preset_find(y->model);
     shoal_gpu_preset gpu = p != NULL ? *p : (shoal_gpu_preset){.text = y->model};
     SHOAL_TRY(shoal__cluster_number(&gpu.memory_gb, r, "gpus: memory_gb", y->memory_gb));

@@ -121,3 +121,26 @@ void shoal_device_fill(shoal_cluster_rank *rank, const shoal_device_rates *rates
     else
         fill_cpu(rank, rates);
 }
+
+/* Of what a data sheet says a sequential read reaches about so much. */
+#define READ_REACHED 0.9
+
+void shoal_device_fill_by_name(shoal_cluster_rank *rank, const char *driver_name,
+                               double read_gb_per_s)
+{
+    const shoal_gpu_preset *p = shoal_gpu_preset_of_driver(driver_name);
+    double factor = 1;
+    if (p == NULL) {
+        p = shoal_gpu_preset_find("rtx3090");
+        factor = read_gb_per_s > 0 ? read_gb_per_s / READ_REACHED / p->read_gb_per_s : 1;
+    }
+    const shoal_device_rates rates = {.int8_gop_per_s = factor * p->int8_top_per_s * 1e3,
+                                      .f32_gflop_per_s = factor * p->f32_tflop_per_s * 1e3,
+                                      .half_gflop_per_s = factor * p->half_tflop_per_s * 1e3,
+                                      .read_gb_per_s = factor * p->read_gb_per_s};
+    shoal_device_fill(rank, &rates);
+    rank->pcie_gb_per_s = p->pcie_gb_per_s;
+    rank->launch_us = SHOAL_GPU_LAUNCH_US;
+    rank->wait_us = SHOAL_GPU_WAIT_US;
+    rank->layer_us = 0;
+}

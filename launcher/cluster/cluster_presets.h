@@ -48,4 +48,15 @@ typedef struct shoal_device_rates {
  * f32_gflop_per_s. Formulas: docs/PERFORMANCE.md, "Plan". */
 void shoal_device_fill(shoal_cluster_rank *rank, const shoal_device_rates *rates);
 
+/* The same for a GPU rank by what the driver calls it, and what was read of its memory (0: not
+ * measured): the preset's rates; of another GPU those of the RTX 3090 in proportion to the memory's
+ * speed. Also what PCIe, launches and waits come to. */
+void shoal_device_fill_by_name(shoal_cluster_rank *rank, const char *driver_name,
+                               double read_gb_per_s);
+
+/* Of a GPU, where nobody has measured it: what a launch costs the host, and what it takes to notice
+ * that a kernel is done and to get the next one started (docs/PERFORMANCE.md, "plan"). */
+#define SHOAL_GPU_LAUNCH_US 2.5
+#define SHOAL_GPU_WAIT_US   10.0
+
 #endif

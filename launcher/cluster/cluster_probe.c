@@ -1,5 +1,6 @@
 #include "launcher/cluster/cluster_probe.h"
 
+#include "launcher/cluster/cluster_presets.h"
 #include "runtime/base/file.h"
 
 #include <errno.h>
@@ -40,6 +41,24 @@ static void copy_rates(shoal_cluster_rank *to, const shoal_probe_rank *from)
     }
 }
 
+static void take_rank(shoal_cluster_rank *to, const shoal_probe_rank *from)
+{
+    to->host = from->host;
+    to->gpu = from->gpu;
+    to->n_thread = from->n_thread;
+    to->memory_bytes = from->memory_bytes;
+    memcpy(to->device, from->device, sizeof to->device);
+    if (from->gpu >= 0) {
+        shoal_device_fill_by_name(to, from->device, from->read_gb_per_s);
+        return;
+    }
+    to->read_gb_per_s = from->read_gb_per_s;
+    to->f32_gflop_per_s = from->f32_gflop_per_s;
+    to->layer_us = JOBS_PER_LAYER * from->job_us;
+    copy_rates(to, from);
+    set_likely_rates(to);
+}
+
 shoal_status shoal_cluster_of_probe(shoal_cluster *cluster, const shoal_probe_message *message,
                                     const char *name, shoal_log *log)
 {
@@ -53,21 +72,11 @@ shoal_status shoal_cluster_of_probe(shoal_cluster *cluster, const shoal_probe_me
         memcpy(to->address, from->address, sizeof to->address);
         to->n_core = from->n_core;
         to->memory_bytes = from->memory_bytes;
+        to->room_bytes = from->free_bytes;
         to->nic_gb_per_s = from->nic_gb_per_s;
     }
-    for (int32_t r = 0; r < message->n_rank; r++) {
-        const shoal_probe_rank *from = &message->rank[r];
-        shoal_cluster_rank *to = &c.rank[r];
-        to->host = from->host;
-        to->gpu = from->gpu;
-        to->n_thread = from->n_thread;
-        to->memory_bytes = from->memory_bytes;
-        to->read_gb_per_s = from->read_gb_per_s;
-        to->f32_gflop_per_s = from->f32_gflop_per_s;
-        to->layer_us = JOBS_PER_LAYER * from->job_us;
-        copy_rates(to, from);
-        set_likely_rates(to);
-    }
+    for (int32_t r = 0; r < message->n_rank; r++)
+        take_rank(&c.rank[r], &message->rank[r]);
     for (size_t i = 0; i < (size_t)message->n_rank * (size_t)message->n_rank; i++) {
         const shoal_probe_link *from = &message->link[i];
         c.link[i] = (shoal_cluster_link){.latency_us = (double)from->latency_us,

@@ -137,9 +137,11 @@ static void look_at_memory(shoal__plan_count *c, const shoal_placement *placemen
 {
     double least = 0;
     c->fits = true;
+    for (int32_t h = 0; h < c->cluster.n_host; h++)
+        c->fits = c->fits && shoal_predict_host_over(&c->cluster, c->memory, h) <= 0;
     for (int32_t r = 0; r < c->n_rank; r++) {
         const double left =
-            (double)c->cluster.rank[r].memory_bytes - (double)c->memory[r].total_bytes;
+            shoal_predict_room(&c->cluster, c->memory, r) - (double)c->memory[r].total_bytes;
         c->fits = c->fits && left >= 0;
         c->n_source += placement->sequence_weight[r] > 0;
         c->expert_weight[r] = placement->expert_weight[r];

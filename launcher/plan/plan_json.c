@@ -106,17 +106,21 @@ static shoal_json *routing_json(const shoal__plan *plan, const shoal__plan_count
 static void set_ranks(shoal_json *o, const shoal__plan_count *c)
 {
     shoal_json *bytes = shoal_json_new_array(), *there = shoal_json_new_array();
+    shoal_json *host = shoal_json_new_array();
     shoal_json *memory = shoal_json_new_array(), *device = shoal_json_new_array();
     for (int32_t r = 0; r < c->n_rank; r++) {
         const shoal_cluster_rank *rank = &c->cluster.rank[r];
         shoal_json_append(bytes, shoal_json_new_int((int64_t)c->memory[r].total_bytes));
-        shoal_json_append(there, shoal_json_new_int((int64_t)rank->memory_bytes));
+        const double room = shoal_predict_room(&c->cluster, c->memory, r);
+        shoal_json_append(host, shoal_json_new_int((int64_t)c->memory[r].host_bytes));
+        shoal_json_append(there, shoal_json_new_int((int64_t)room));
         shoal_json_append(memory, memory_json(&c->memory[r]));
         shoal_json_append(
             device, shoal_json_new_string(rank->gpu >= 0 ? "cuda" : "cpu", rank->gpu >= 0 ? 4 : 3));
     }
     shoal_json_set(o, "bytes_per_rank", bytes);
     shoal_json_set(o, "room_bytes_per_rank", there);
+    shoal_json_set(o, "host_bytes_per_rank", host);
     shoal_json_set(o, "memory_bytes_by_class", memory);
     shoal_json_set(o, "device", device);
     shoal_json_set(o, "expert_weight", numbers(c->expert_weight, c->n_rank));

@@ -73,7 +73,7 @@ static void print_table(const shoal__plan *plan)
         const shoal__plan_count *c = &plan->count[n];
         printf("%5d %5d %8.2f of %-7.2f%s", (int)c->n_rank, (int)c->n_source,
                (double)c->memory[c->fullest].total_bytes * 1e-9,
-               (double)c->cluster.rank[c->fullest].memory_bytes * 1e-9,
+               shoal_predict_room(&c->cluster, c->memory, c->fullest) * 1e-9,
                n == plan->best ? "*" : " ");
         if (!c->fits) {
             printf("  does not fit\n");
@@ -95,12 +95,14 @@ static void print_table(const shoal__plan *plan)
 
 static void print_memory(const shoal__plan_count *c)
 {
-    char t[9][SHOAL_BYTES_TEXT];
+    char t[10][SHOAL_BYTES_TEXT];
     const shoal_rank_memory *m = &c->memory[c->fullest];
     const shoal_cluster_rank *rank = &c->cluster.rank[c->fullest];
+    const uint64_t room = (uint64_t)shoal_predict_room(&c->cluster, c->memory, c->fullest);
+    const bool gpu = rank->gpu >= 0;
     printf("memory of rank %d (%s%s%s), the fullest of %d: experts %s, attention %s, other weights "
            "%s, "
-           "kv cache %s, exchange %s, step %s, engine %s; together %s of %s\n",
+           "kv cache %s, exchange %s, step %s, engine %s; %s %s of %s%s%s\n",
            (int)c->fullest, c->cluster.host[rank->host].name, rank->device[0] != '\0' ? ", " : "",
            rank->device, (int)c->n_rank, shoal_bytes_text(t[0], m->model.expert_bytes),
            shoal_bytes_text(t[1], m->model.attention_bytes),
@@ -108,7 +110,9 @@ static void print_memory(const shoal__plan_count *c)
            shoal_bytes_text(t[3], m->model.kv_bytes),
            shoal_bytes_text(t[4], m->model.exchange_bytes),
            shoal_bytes_text(t[5], m->model.step_bytes), shoal_bytes_text(t[6], m->engine_bytes),
-           shoal_bytes_text(t[7], m->total_bytes), shoal_bytes_text(t[8], rank->memory_bytes));
+           gpu ? "in the GPU" : "together", shoal_bytes_text(t[7], m->total_bytes),
+           shoal_bytes_text(t[8], room), gpu ? ", in its host's memory " : "",
+           gpu ? shoal_bytes_text(t[9], m->host_bytes) : "");
 }
 
 static void print_step(const char *name, const shoal_step_prediction *s, int32_t n_moe_layer)

@@ -60,6 +60,7 @@ typedef struct shoal_rank_memory {
     /* Of what shoal_cluster_rank.memory_bytes is room for: all of a cpu rank; of a GPU rank what
      * lies in the GPU's memory. And its experts in that. */
     uint64_t total_bytes, expert_bytes;
+    uint64_t host_bytes; /* of a GPU rank: the rest, in its host's memory; 0 of a cpu rank */
 } shoal_rank_memory;
 
 /* memory: [n_rank], what each rank would print before it loads. measured: of a rank that holds
@@ -68,6 +69,14 @@ typedef struct shoal_rank_memory {
 shoal_status shoal_predict_memory(shoal_rank_memory *memory, shoal_model_measured *measured,
                                   const shoal_predict_run *run, const shoal_placement *placement,
                                   shoal_log *log);
+
+/* Bytes that rank r has room for: a cpu rank what the GPU ranks of its host leave to it. */
+double shoal_predict_room(const shoal_cluster *cluster, const shoal_rank_memory *memory, int32_t r);
+
+/* Bytes by which what GPU ranks take of a host's memory is over what there is, on a host without a
+ * cpu rank to make room: there it is for that rank to notice. */
+double shoal_predict_host_over(const shoal_cluster *cluster, const shoal_rank_memory *memory,
+                               int32_t host);
 
 /* What a step would gain most from being rid of. */
 typedef enum shoal_bound {

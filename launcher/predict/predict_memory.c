@@ -89,6 +89,7 @@ static shoal_status measure_rank(shoal_rank_memory *memory, shoal_model_measured
     memory->total_bytes = shoal_memory_total(&memory->model, memory->engine_bytes);
     memory->expert_bytes = memory->model.expert_bytes;
     if (kind->has_device) { /* what of it must fit there */
+        memory->host_bytes = memory->total_bytes - memory->model.device_bytes;
         memory->total_bytes = memory->model.device_bytes;
         memory->expert_bytes = memory->model.device_expert_bytes;
     }
@@ -120,4 +121,39 @@ shoal_status shoal_predict_memory(shoal_rank_memory *memory, shoal_model_measure
     }
     free(kind);
     return status;
+}
+
+/* What GPU ranks of a host take of its memory, and its cpu ranks. */
+static double gpus_take(int32_t *n_cpu_rank, const shoal_cluster *cluster,
+                        const shoal_rank_memory *memory, int32_t host)
+{
+    double n_bytes = 0;
+    *n_cpu_rank = 0;
+    for (int32_t r = 0; r < cluster->n_rank; r++) {
+        if (cluster->rank[r].host != host)
+            continue;
+        n_bytes += (double)memory[r].host_bytes;
+        *n_cpu_rank += cluster->rank[r].gpu < 0;
+    }
+    return n_bytes;
+}
+
+double shoal_predict_room(const shoal_cluster *cluster, const shoal_rank_memory *memory, int32_t r)
+{
+    const shoal_cluster_rank *rank = &cluster->rank[r];
+    const double all = (double)rank->memory_bytes;
+    if (rank->gpu >= 0)
+        return all;
+    int32_t n_cpu_rank;
+    const double taken = gpus_take(&n_cpu_rank, cluster, memory, rank->host) / n_cpu_rank;
+    return taken < all ? all - taken : 0;
+}
+
+double shoal_predict_host_over(const shoal_cluster *cluster, const shoal_rank_memory *memory,
+                               int32_t host)
+{
+    int32_t n_cpu_rank;
+    const double taken = gpus_take(&n_cpu_rank, cluster, memory, host);
+    const double room = (double)cluster->host[host].room_bytes;
+    return n_cpu_rank == 0 && room > 0 && taken > room ? taken - room : 0;
 }

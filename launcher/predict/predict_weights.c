@@ -103,9 +103,12 @@ static shoal_status measure(chooser *c, shoal_placement *placement)
 /* How much is over, of all ranks, in bytes. */
 static double overflow(const chooser *c)
 {
+    const shoal_cluster *cluster = c->run->cluster;
     double over = 0;
+    for (int32_t h = 0; h < cluster->n_host; h++)
+        over += shoal_predict_host_over(cluster, c->memory, h);
     for (int32_t r = 0; r < c->n_rank; r++) {
-        const double room = (double)c->run->cluster->rank[r].memory_bytes;
+        const double room = shoal_predict_room(cluster, c->memory, r);
         const double taken = (double)c->memory[r].total_bytes;
         over += taken > room ? taken - room : 0;
     }
@@ -117,7 +120,7 @@ static void find_room(chooser *c, double margin)
 {
     for (int32_t r = 0; r < c->n_rank; r++) {
         const shoal_rank_memory *m = &c->memory[r];
-        const double room = (double)c->run->cluster->rank[r].memory_bytes -
+        const double room = shoal_predict_room(c->run->cluster, c->memory, r) -
                             (double)(m->total_bytes - m->expert_bytes) - margin;
         c->room[r] = room > 0 ? room : 0;
     }

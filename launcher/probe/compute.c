@@ -248,9 +248,30 @@ static shoal_status measure_all(shoal_probe_rank *rank, bench *b)
     return SHOAL_OK;
 }
 
+/* A rank on a GPU keeps step with those that measure their processors: as often as they do. */
+static shoal_status stay_together(const bench *b)
+{
+    int32_t n = 2; /* memory, f32 */
+    for (int32_t f = 0; f < SHOAL_N_FORMAT; f++)
+        n += (b->job->effort->format_bits >> f & 1U) != 0 ? 2 : 0;
+    for (int32_t i = 0; i < n; i++)
+        SHOAL_TRY(together(b));
+    return SHOAL_OK;
+}
+
+static shoal_status compute_on_gpu(shoal_probe_rank *rank, const shoal_probe_job *job)
+{
+    const bench b = {.job = job};
+    const shoal_status status = shoal_probe_gpu(rank, job);
+    SHOAL_TRY(shoal_comm_agree(job->comm, status, "preparing to measure"));
+    return stay_together(&b);
+}
+
 shoal_status shoal_probe_compute(shoal_probe_rank *rank, const shoal_probe_job *job)
 {
     bench b;
+    if (job->compute->device != NULL)
+        return compute_on_gpu(rank, job);
     shoal_status status = bench_open(&b, job);
     const bool open = status == SHOAL_OK;
     status = shoal_comm_agree(job->comm, status, "preparing to measure");

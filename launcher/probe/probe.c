@@ -207,18 +207,20 @@ static void describe_hosts(shoal_probe *p, const world *w, const figures *f)
     }
 }
 
-/* Ranks of a host divide what is free. */
+/* Ranks of a host divide what is free, but for those on GPUs, which say it themselves. */
 static void describe_ranks(shoal_probe *p, const world *w)
 {
     shoal_probe_message *m = &p->message;
     for (int32_t r = 0; r < w->n_rank; r++) {
         int32_t n_beside = 0;
         for (int32_t s = 0; s < w->n_rank; s++)
-            n_beside += w->host[s] == w->host[r];
+            n_beside += w->host[s] == w->host[r] && m->rank[s].gpu < 0;
         shoal_probe_rank *rank = &m->rank[r];
         rank->host = w->host[r];
         rank->n_thread = w->facts[r].n_thread;
         rank->n_core = w->facts[r].n_core;
+        if (rank->gpu >= 0)
+            continue;
         rank->memory_bytes = m->host[w->host[r]].free_bytes / (uint64_t)n_beside;
         memcpy(rank->device, w->facts[r].device, sizeof rank->device);
     }

@@ -1,4 +1,5 @@
 /* The file of a probe: from measurements to a cluster and back from the disk. */
+#include "launcher/cluster/cluster_presets.h"
 #include "launcher/cluster/cluster_probe.h"
 #include "tests/support/check_main.h"
 
@@ -73,6 +74,37 @@ START_TEST(read_is_what_was_written)
 }
 END_TEST
 
+/* A GPU multiplies as its data sheet says, or, if nobody knows it, as its memory lets expect. */
+START_TEST(gpus_are_known_by_what_the_driver_calls_them)
+{
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "host");
+    shoal_probe_message m;
+    make(&m);
+    static const char *const name[] = {"NVIDIA GeForce RTX 4090", "NVIDIA Fish 9000"};
+    for (int32_t r = 0; r < 2; r++) {
+        m.rank[r].gpu = r;
+        m.rank[r].read_gb_per_s = 0.9 * 2 * 936;
+        snprintf(m.rank[r].device, sizeof m.rank[r].device, "%s", name[r]);
+    }
+    shoal_cluster c;
+    ck_assert_int_eq(shoal_cluster_of_probe(&c, &m, "two", &log), SHOAL_OK);
+    ck_assert_str_eq(c.rank[0].device, name[0]);
+    ck_assert_double_eq_tol(c.rank[0].read_gb_per_s, 1008, 1e-9);
+    ck_assert_double_eq_tol(c.rank[0].prefill_gop_per_s[SHOAL_FORMAT_BF16], 82600, 1e-6);
+    ck_assert_double_eq_tol(c.rank[1].read_gb_per_s, 2 * 936, 1e-9);
+    ck_assert_double_eq_tol(c.rank[1].prefill_gop_per_s[SHOAL_FORMAT_BF16], 71200, 1e-6);
+    for (int32_t r = 0; r < 2; r++) {
+        ck_assert_int_eq(c.rank[r].gpu, r);
+        ck_assert_uint_eq(c.rank[r].memory_bytes, 900);
+        ck_assert_double_eq(c.rank[r].layer_us, 0);
+        ck_assert(c.rank[r].launch_us > 0 && c.rank[r].wait_us > 0 && c.rank[r].pcie_gb_per_s > 0);
+    }
+    shoal_cluster_close(&c);
+    shoal_probe_message_close(&m);
+}
+END_TEST
+
 START_TEST(what_cannot_be_written_or_read_says_so)
 {
     shoal_log log;
@@ -93,6 +125,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, read_is_what_was_written);
+    SHOAL_TEST(suite, gpus_are_known_by_what_the_driver_calls_them);
     SHOAL_TEST(suite, what_cannot_be_written_or_read_says_so);
 }
 

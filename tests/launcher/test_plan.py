@@ -68,6 +68,27 @@ class Plan(unittest.TestCase):
                 for r in gpu:
                     self.assertGreater(e["bytes_per_rank"][r], 1e9)
 
+    def test_a_gpu_rank_takes_of_its_hosts_memory(self):
+        """Embeddings and rows on their way: a cpu rank beside it has less room, and without one it must fit the host."""
+        model = os.path.join(ROOT, "tests/configs/Qwen3-30B-A3B")
+        host = "cores: 8, memory_bandwidth_gb_per_s: 50, cpu: avx2, gpus: [{model: rtx5090}]"
+        path = os.path.join(self.folder, "gpu.yaml")
+
+        def planned(text, ranks):
+            with open(path, "w", encoding="utf-8") as f:
+                f.write("hosts: [{name: a, " + text + "}]\n")
+            return plan(model, path, "--weights", "q4", "--ranks", ranks)[0]
+
+        beside = planned(f"{host}, memory_gb: 32, reserve_gb: 2, ranks: [cuda, cpu]", "2")
+        taken = beside["host_bytes_per_rank"]
+        self.assertGreater(taken[0], 151936 * 2048 * 2)  # the embedding in bf16, and buffers
+        self.assertEqual(taken[1], 0)
+        self.assertEqual(beside["room_bytes_per_rank"], [int(32.7e9), int(30e9) - taken[0]])
+        alone = planned(f"{host}, memory_gb: 4, reserve_gb: 2", "1")
+        self.assertTrue(alone["fits"])
+        self.assertFalse(planned(f"{host}, memory_gb: {(alone['host_bytes_per_rank'][0] - 1e6) / 1e9 + 1}, reserve_gb: 1", "1")["fits"])
+        self.assertTrue(planned(f"{host}, memory_gb: {(alone['host_bytes_per_rank'][0] + 1e6) / 1e9 + 1}, reserve_gb: 1", "1")["fits"])
+
     def test_memory_and_bytes_of_a_run(self):
         """The same numbers as the run says, from its weights; and from a config.json alone."""
         model = os.path.join(ROOT, "tests/golden/qwen3_moe")
