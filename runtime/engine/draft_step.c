@@ -98,6 +98,10 @@ static void next_pass(shoal_rank_step *s, const shoal_control *control,
 static shoal_status run_pass(shoal_rank_step *s, shoal_model *model, const shoal_control *control,
                              const shoal_chunk_result *place, int32_t pass)
 {
+    for (int32_t g = 0; g < s->n_guess; g++)
+        s->job[g] = (shoal_row_job){.logit = g, .token = &place[s->guess[g].chunk].draft[pass - 1]};
+    s->n_job = s->n_guess;
+    s->n_largest = shoal__rank_step_n_largest(s);
     const shoal_forward_input in = {
         .step = control->step,
         .token = s->token,
@@ -107,11 +111,9 @@ static shoal_status run_pass(shoal_rank_step *s, shoal_model *model, const shoal
         .is_source = s->is_source,
         .logit_row = s->logit_row,
         .n_logit = s->n_guess,
+        .n_largest = s->n_largest,
     };
     SHOAL_TRY(shoal_forward_mtp(&s->out, model, &in, s->mtp_hidden));
-    for (int32_t g = 0; g < s->n_guess; g++)
-        s->job[g] = (shoal_row_job){.logit = g, .token = &place[s->guess[g].chunk].draft[pass - 1]};
-    s->n_job = s->n_guess;
     shoal__rank_step_finish(s);
     return SHOAL_OK;
 }

@@ -116,6 +116,20 @@ static void read_control(shoal_rank_step *s, const shoal_control *control,
     }
 }
 
+int32_t shoal__rank_step_n_largest(const shoal_rank_step *s)
+{
+    int32_t most = 0;
+    for (int32_t i = 0; i < s->n_job && s->compute.device != NULL; i++) {
+        const shoal_row_job *job = &s->job[i];
+        const int32_t n =
+            job->token == NULL ? 0 : shoal_sampling_n_largest(&job->sampling, s->limits->n_vocab);
+        if (n == 0)
+            return 0;
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
 /* A tile of the pool: one job. */
 static void finish_job(void *arg, int32_t tile, int32_t worker)
 {
@@ -125,7 +139,10 @@ static void finish_job(void *arg, int32_t tile, int32_t worker)
     const size_t n_vocab = (size_t)s->limits->n_vocab, n_embd = (size_t)s->limits->n_embd;
     const float *logits = s->out.logits + (size_t)job->logit * n_vocab;
     if (job->token != NULL) {
-        (void)shoal_sample_verify(job->token, &s->sampler[worker], kernels, logits, &job->sampling,
+        shoal_logit_rows rows = {.logits = logits, .n_largest = s->n_largest};
+        if (s->n_largest > 0)
+            rows.largest = s->out.largest + (size_t)job->logit * (size_t)s->n_largest;
+        (void)shoal_sample_verify(job->token, &s->sampler[worker], kernels, rows, &job->sampling,
                                   &job->guesses);
     } else if (job->nll != NULL) {
         *job->nll = kernels->log_sum_exp(logits, s->limits->n_vocab) - logits[job->target];
@@ -182,6 +199,7 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
                                   const shoal_control *control, const shoal_chunk_result *place)
 {
     read_control(s, control, place);
+    s->n_largest = shoal__rank_step_n_largest(s);
     const shoal_forward_input in = {
         .step = control->step,
         .token = s->token,
@@ -192,6 +210,7 @@ shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
         .n_row_all = s->n_row_all,
         .logit_row = s->logit_row,
         .n_logit = s->n_logit,
+        .n_largest = s->n_largest,
         .capture = s->capturing ? &s->capture : NULL,
     };
     SHOAL_TRY(shoal_forward(&s->out, model, &in));

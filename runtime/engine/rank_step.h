@@ -37,6 +37,7 @@ typedef struct shoal_rank_step {
     int32_t *logit_row; /* [n_logit_max] */
     shoal_row_job *job; /* [n_logit_max] */
     int32_t n_token, n_chunk, n_logit, n_job;
+    int32_t n_largest;      /* shoal_forward_input's, of the pass just run */
     float *mtp_hidden;      /* [n_token_max, n_embd] with MTP: what its rows come from */
     shoal_guess_row *guess; /* [slots of this rank] with MTP, one for each logit row */
     int32_t n_guess;
@@ -57,6 +58,10 @@ void shoal__rank_step_carve(shoal_rank_step *s, shoal_arena *arena, const shoal_
  * shoal_forward. */
 shoal_status shoal__rank_step_run(shoal_rank_step *s, shoal_model *model,
                                   const shoal_control *control, const shoal_chunk_result *place);
+
+/* shoal_forward_input.n_largest for the jobs: 0 unless the rank has a device, from which logits
+ * would have to travel, and the largest will do. */
+int32_t shoal__rank_step_n_largest(const shoal_rank_step *s);
 
 /* The logit rows of the forward pass just run become what the jobs want. */
 void shoal__rank_step_finish(shoal_rank_step *s);

@@ -7,7 +7,7 @@ void shoal_sampler_carve(shoal_sampler *sampler, shoal_arena *arena, int32_t n_v
 {
     sampler->n_vocab = n_vocab;
     sampler->p = SHOAL_TAKE(arena, n_vocab, float);
-    sampler->entry = SHOAL_TAKE(arena, n_vocab, shoal_sampler_entry);
+    sampler->entry = SHOAL_TAKE(arena, n_vocab, shoal_logit);
 }
 
 bool shoal_sampling_valid(const shoal_sampling *sampling)
@@ -30,15 +30,15 @@ static int32_t argmax(const float *x, int32_t n)
 
 /* The one order of candidates: larger value first, ties by lower token. Total, so that every
  * selection and sort below has one result. */
-static bool comes_before(shoal_sampler_entry a, shoal_sampler_entry b)
+static bool comes_before(shoal_logit a, shoal_logit b)
 {
     return a.value > b.value || (a.value == b.value && a.token < b.token);
 }
 
 /* A binary heap whose root comes first (first = true) or last (first = false) in that order. */
-static void sift_down(shoal_sampler_entry *heap, int32_t n, int32_t i, bool first)
+static void sift_down(shoal_logit *heap, int32_t n, int32_t i, bool first)
 {
-    const shoal_sampler_entry moving = heap[i];
+    const shoal_logit moving = heap[i];
     for (int64_t child = 2 * (int64_t)i + 1; child < n; child = 2 * (int64_t)i + 1) {
         if (child + 1 < n && comes_before(heap[child + 1], heap[child]) == first)
             child++;
@@ -50,7 +50,7 @@ static void sift_down(shoal_sampler_entry *heap, int32_t n, int32_t i, bool firs
     heap[i] = moving;
 }
 
-static void make_heap(shoal_sampler_entry *heap, int32_t n, bool first)
+static void make_heap(shoal_logit *heap, int32_t n, bool first)
 {
     for (int32_t i = n / 2 - 1; i >= 0; i--)
         sift_down(heap, n, i, first);
@@ -67,20 +67,20 @@ static void scale_logits(float *p, const float *logits, int32_t n, float largest
 }
 
 /* The k candidates that come first, in order, into entry. */
-static void select_first(shoal_sampler_entry *entry, int32_t k, const float *value, int32_t n)
+static void select_first(shoal_logit *entry, int32_t k, const float *value, int32_t n)
 {
     for (int32_t i = 0; i < k; i++)
-        entry[i] = (shoal_sampler_entry){.value = value[i], .token = i};
+        entry[i] = (shoal_logit){.value = value[i], .token = i};
     make_heap(entry, k, false);
     for (int32_t i = k; i < n; i++) {
-        const shoal_sampler_entry next = {.value = value[i], .token = i};
+        const shoal_logit next = {.value = value[i], .token = i};
         if (comes_before(next, entry[0])) {
             entry[0] = next;
             sift_down(entry, k, 0, false);
         }
     }
     for (int32_t last = k - 1; last > 0; last--) { /* the root is the last of those left */
-        const shoal_sampler_entry end = entry[0];
+        const shoal_logit end = entry[0];
         entry[0] = entry[last];
         entry[last] = end;
         sift_down(entry, last, 0, false);
@@ -89,10 +89,10 @@ static void select_first(shoal_sampler_entry *entry, int32_t k, const float *val
 
 /* Candidates in order, as far as needed: a heap of n entries whose root is taken to the back of the
  * array. The j-th taken lies at heap[n - 1 - j]. */
-static shoal_sampler_entry take_first(shoal_sampler_entry *heap, int32_t n, int32_t n_taken)
+static shoal_logit take_first(shoal_logit *heap, int32_t n, int32_t n_taken)
 {
     const int32_t n_left = n - n_taken;
-    const shoal_sampler_entry root = heap[0];
+    const shoal_logit root = heap[0];
     heap[0] = heap[n_left - 1];
     heap[n_left - 1] = root;
     sift_down(heap, n_left - 1, 0, true);
@@ -101,9 +101,9 @@ static shoal_sampler_entry take_first(shoal_sampler_entry *heap, int32_t n, int3
 
 /* The tokens that may be drawn, in a fixed order, and their probabilities up to a common factor. */
 typedef struct candidates {
-    const float *p;                   /* of candidate j: p[j], or p[its token] */
-    const shoal_sampler_entry *entry; /* of candidate j: entry[j]; NULL: candidate j is token j */
-    bool p_by_token, backwards;       /* backwards: entry[-j] */
+    const float *p;             /* of candidate j: p[j], or p[its token] */
+    const shoal_logit *entry;   /* of candidate j: entry[j]; NULL: candidate j is token j */
+    bool p_by_token, backwards; /* backwards: entry[-j] */
     int32_t n;
 } candidates;
 
@@ -126,10 +126,9 @@ static candidates keep_all(shoal_sampler *s, const shoal_kernels *kernels)
     return (candidates){.p = s->p, .n = s->n_vocab};
 }
 
-/* top_k: candidates sorted first, then softmax over them alone. */
+/* top_k: softmax over the k candidates in entry, which are sorted, alone. */
 static candidates keep_first(shoal_sampler *s, const shoal_kernels *kernels, int32_t k, float top_p)
 {
-    select_first(s->entry, k, s->p, s->n_vocab);
     for (int32_t j = 0; j < k; j++)
         s->p[j] = s->entry[j].value;
     kernels->softmax(s->p, k);
@@ -148,7 +147,7 @@ static candidates keep_nucleus(shoal_sampler *s, const shoal_kernels *kernels, f
 {
     const int32_t n = s->n_vocab;
     for (int32_t i = 0; i < n; i++)
-        s->entry[i] = (shoal_sampler_entry){.value = s->p[i], .token = i};
+        s->entry[i] = (shoal_logit){.value = s->p[i], .token = i};
     make_heap(s->entry, n, true);
     kernels->softmax(s->p, n);
 
@@ -164,11 +163,38 @@ static candidates keep_nucleus(shoal_sampler *s, const shoal_kernels *kernels, f
 static candidates keep(shoal_sampler *s, const shoal_kernels *kernels,
                        const shoal_sampling *sampling)
 {
-    if (sampling->top_k > 0 && sampling->top_k < s->n_vocab)
+    if (sampling->top_k > 0 && sampling->top_k < s->n_vocab) {
+        select_first(s->entry, sampling->top_k, s->p, s->n_vocab);
         return keep_first(s, kernels, sampling->top_k, sampling->top_p);
+    }
     if (sampling->top_p < 1.0f)
         return keep_nucleus(s, kernels, sampling->top_p);
     return keep_all(s, kernels);
+}
+
+/* The same from the largest logits alone: of the first top_k. Scaling may make ties. */
+static candidates keep_of_largest(shoal_sampler *s, const shoal_kernels *kernels,
+                                  const shoal_logit *largest, const shoal_sampling *sampling)
+{
+    const int32_t k = sampling->top_k;
+    for (int32_t j = 0; j < k; j++) {
+        float scaled;
+        scale_logits(&scaled, &largest[j].value, 1, largest[0].value, sampling->temperature);
+        const shoal_logit next = {.value = scaled, .token = largest[j].token};
+        int32_t at = j;
+        for (; at > 0 && comes_before(next, s->entry[at - 1]); at--)
+            s->entry[at] = s->entry[at - 1];
+        s->entry[at] = next;
+    }
+    return keep_first(s, kernels, k, sampling->top_p);
+}
+
+int32_t shoal_sampling_n_largest(const shoal_sampling *sampling, int32_t n_vocab)
+{
+    if (sampling->temperature <= 0.0f || sampling->top_k == 1)
+        return 1;
+    const int32_t most = SHOAL_LARGEST_MAX < n_vocab - 1 ? SHOAL_LARGEST_MAX : n_vocab - 1;
+    return sampling->top_k <= most ? sampling->top_k : 0;
 }
 
 /* One of the candidates but `without` (-1: of all), -1 if nothing is left. */
@@ -203,17 +229,21 @@ static double probability(const candidates *c, int32_t token)
 enum { DRAW_TOKEN, DRAW_ACCEPT, DRAW_INSTEAD };
 
 int32_t shoal_sample_guessed(shoal_sampler *sampler, const shoal_kernels *kernels,
-                             const float *logits, const shoal_sampling *sampling,
+                             shoal_logit_rows rows, const shoal_sampling *sampling,
                              const shoal_sample_place *place)
 {
     const int32_t n = sampler->n_vocab;
     assert(shoal_sampling_valid(sampling) && place->position >= 0);
-    const int32_t greedy = argmax(logits, n);
-    if (sampling->temperature <= 0.0f || sampling->top_k == 1 || !isfinite(logits[greedy]))
+    const bool whole = rows.largest == NULL;
+    const int32_t greedy = whole ? argmax(rows.logits, n) : rows.largest[0].token;
+    const float top = whole ? rows.logits[greedy] : rows.largest[0].value;
+    if (sampling->temperature <= 0.0f || sampling->top_k == 1 || !isfinite(top))
         return greedy;
 
-    scale_logits(sampler->p, logits, n, logits[greedy], sampling->temperature);
-    const candidates kept = keep(sampler, kernels, sampling);
+    if (whole)
+        scale_logits(sampler->p, rows.logits, n, top, sampling->temperature);
+    const candidates kept = whole ? keep(sampler, kernels, sampling)
+                                  : keep_of_largest(sampler, kernels, rows.largest, sampling);
     const uint64_t seed = sampling->seed, key = place->key, position = (uint64_t)place->position;
     if (place->guess < 0) {
         const double u = shoal_random_uniform(seed, key, position, DRAW_TOKEN);
@@ -232,11 +262,12 @@ int32_t shoal_sample(shoal_sampler *sampler, const shoal_kernels *kernels, const
                      const shoal_sampling *sampling, uint64_t key, int32_t position)
 {
     const shoal_sample_place place = {.key = key, .position = position, .guess = -1};
-    return shoal_sample_guessed(sampler, kernels, logits, sampling, &place);
+    const shoal_logit_rows row = {.logits = logits};
+    return shoal_sample_guessed(sampler, kernels, row, sampling, &place);
 }
 
 int32_t shoal_sample_verify(int32_t *token, shoal_sampler *sampler, const shoal_kernels *kernels,
-                            const float *logits, const shoal_sampling *sampling,
+                            shoal_logit_rows rows, const shoal_sampling *sampling,
                             const shoal_guesses *guesses)
 {
     const int32_t n = guesses->n;
@@ -246,7 +277,11 @@ int32_t shoal_sample_verify(int32_t *token, shoal_sampler *sampler, const shoal_
         const shoal_sample_place place = {.key = guesses->key,
                                           .position = guesses->position + i,
                                           .guess = i < n ? guesses->token[i] : -1};
-        const float *row = logits + (size_t)i * (size_t)sampler->n_vocab;
+        const shoal_logit_rows row =
+            rows.largest != NULL
+                ? (shoal_logit_rows){.largest = rows.largest + (size_t)i * (size_t)rows.n_largest,
+                                     .n_largest = rows.n_largest}
+                : (shoal_logit_rows){.logits = rows.logits + (size_t)i * (size_t)sampler->n_vocab};
         token[i] = shoal_sample_guessed(sampler, kernels, row, sampling, &place);
         n_token++;
         right = i < n && token[i] == guesses->token[i];

@@ -9,16 +9,21 @@
 #include "runtime/engine/engine.h"
 #include "runtime/engine/random.h"
 
-typedef struct shoal_sampler_entry {
-    float value; /* scaled logit */
-    int32_t token;
-} shoal_sampler_entry;
+/* Rows of logits, whole or as the largest of each. */
+typedef struct shoal_logit_rows {
+    const float *logits;        /* [n, n_vocab] */
+    const shoal_logit *largest; /* [n, n_largest] in order, instead; NULL: logits */
+    int32_t n_largest;
+} shoal_logit_rows;
+
+/* How many of the largest logits of a row say what is drawn: 1 or top_k; 0: all may count. */
+int32_t shoal_sampling_n_largest(const shoal_sampling *sampling, int32_t n_vocab);
 
 /* Scratch of one worker, carved once. */
 typedef struct shoal_sampler {
     int32_t n_vocab;
-    float *p;                   /* [n_vocab] scaled logits, then probabilities */
-    shoal_sampler_entry *entry; /* [n_vocab] candidates */
+    float *p;           /* [n_vocab] scaled logits, then probabilities */
+    shoal_logit *entry; /* [n_vocab] candidates, by scaled logit */
 } shoal_sampler;
 
 /* Measure or carve. */
@@ -36,10 +41,11 @@ typedef struct shoal_sample_place {
     int32_t guess;    /* -1: none */
 } shoal_sample_place;
 
-/* As shoal_sample, with the same distribution: the guess is taken with the probability p that it
- * has there; else one of the other tokens is drawn, with its p divided by 1 - p(guess). */
+/* As shoal_sample, of the first row, with the same distribution: the guess is taken with the
+ * probability p that it has there; else one of the other tokens is drawn, with its p divided by 1 -
+ * p(guess). */
 int32_t shoal_sample_guessed(shoal_sampler *sampler, const shoal_kernels *kernels,
-                             const float *logits, const shoal_sampling *sampling,
+                             shoal_logit_rows rows, const shoal_sampling *sampling,
                              const shoal_sample_place *place);
 
 /* Guesses at consecutive tokens, from `position` on. */
@@ -51,10 +57,11 @@ typedef struct shoal_guesses {
 } shoal_guesses;
 
 /* Draw as long as the guesses are right: token [n + 1] gets the right guesses and the token behind
- * them, then -1. logits [n + 1, n_vocab]: row i is right if guesses 0 .. i-1 are. Returns how many
- * tokens, 1 .. n + 1. */
+ * them, then -1. rows: n + 1, of which row i is right if guesses 0 .. i-1 are. If they are the
+ * largest logits alone, they are as many as shoal_sampling_n_largest says, or more. Returns how
+ * many tokens, 1 .. n + 1. */
 int32_t shoal_sample_verify(int32_t *token, shoal_sampler *sampler, const shoal_kernels *kernels,
-                            const float *logits, const shoal_sampling *sampling,
+                            shoal_logit_rows rows, const shoal_sampling *sampling,
                             const shoal_guesses *guesses);
 
 /* True if the parameters make sense: temperature finite and >= 0, top_k >= 0, 0 <= top_p <= 1

@@ -57,6 +57,7 @@ typedef struct shoal_device_ops {
     void (*place_latent)(shoal_device *d, const shoal_place_latent *step);
     void (*attend)(shoal_device *d, const shoal_attend *attend);
     void (*route)(shoal_device *d, const shoal_route_step *step);
+    void (*largest)(shoal_device *d, const shoal_largest *largest);
     void (*gather)(shoal_device *d, const shoal_gather *gather);
     void (*pack_rows)(shoal_device *d, const shoal_pack *pack);
     void (*pack_sums)(shoal_device *d, const shoal_pack_sums *pack);

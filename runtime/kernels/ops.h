@@ -99,6 +99,24 @@ typedef struct shoal_route_step {
 } shoal_route_step;
 void shoal_op_route(const shoal_compute *c, const shoal_route_step *step);
 
+/* A token and what speaks for it. In order: the larger value first, ties by the lower token. */
+typedef struct shoal_logit {
+    float value;
+    int32_t token;
+} shoal_logit;
+
+#define SHOAL_LARGEST_MAX 64 /* of a row */
+
+/* The k largest of each row of logits, in order; NaN counts as -infinity, but values are as they
+ * are. On a device they are there after sync. */
+typedef struct shoal_largest {
+    shoal_logit *out;    /* [n_row, k] host */
+    const float *logits; /* [n_row, n_vocab] device */
+    int32_t n_row, n_vocab;
+    int32_t k; /* 1 .. SHOAL_LARGEST_MAX, <= n_vocab */
+} shoal_largest;
+void shoal_op_largest(const shoal_compute *c, const shoal_largest *largest);
+
 /* Rows brought together: row to[i] of the result = row row[i] of `from`. The result as f32, as
  * integers (those of `from`, or made from its f32 where it has none), or both. */
 typedef struct shoal_gather {

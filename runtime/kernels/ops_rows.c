@@ -1,5 +1,6 @@
 #include "runtime/kernels/ops_rows.h"
 
+#include <math.h>
 #include <string.h>
 
 typedef struct rows_job {
@@ -155,6 +156,38 @@ void shoal_op_route(const shoal_compute *c, const shoal_route_step *step)
         c->device->ops->route(c->device, step);
     else
         shoal__for_rows(c, route_row, step, step->n_token, ROWS);
+}
+
+static float finite_or_less(float x)
+{
+    return x != x ? -INFINITY : x; /* NaN */
+}
+
+/* Insertion into a row that stays sorted: few are kept, and most of a row is smaller than they. */
+static void largest_row(const void *job, const shoal_kernels *k, int32_t row, int32_t worker)
+{
+    (void)k, (void)worker;
+    const shoal_largest *l = job;
+    const float *x = l->logits + (int64_t)row * l->n_vocab;
+    shoal_logit *out = l->out + (int64_t)row * l->k;
+    int32_t n = 0;
+    for (int32_t i = 0; i < l->n_vocab; i++) {
+        const float value = finite_or_less(x[i]);
+        if (n == l->k && value <= finite_or_less(out[n - 1].value))
+            continue;
+        int32_t at = n < l->k ? n++ : n - 1;
+        for (; at > 0 && value > finite_or_less(out[at - 1].value); at--)
+            out[at] = out[at - 1];
+        out[at] = (shoal_logit){.value = x[i], .token = i};
+    }
+}
+
+void shoal_op_largest(const shoal_compute *c, const shoal_largest *largest)
+{
+    if (c->device != NULL)
+        c->device->ops->largest(c->device, largest);
+    else
+        shoal__for_rows(c, largest_row, largest, largest->n_row, 1);
 }
 
 void shoal_op_upload(const shoal_compute *c, void *to, size_t to_pitch, const void *from,

@@ -85,7 +85,15 @@ static void show(shoal_model *model, const shoal_forward_input *in)
                        (size_t)in->n_token * row_bytes);
     shoal_op_fetch(&model->compute, step->shown_logit_hidden, step->logit_hidden,
                    (size_t)in->n_logit * row_bytes);
-    shoal_op_fetch(&model->compute, step->shown_logits, step->logits, logit_bytes);
+    const shoal_largest largest = {.out = step->largest,
+                                   .logits = step->logits,
+                                   .n_row = in->n_logit,
+                                   .n_vocab = model->spec->n_vocab,
+                                   .k = in->n_largest};
+    if (in->n_largest > 0)
+        shoal_op_largest(&model->compute, &largest);
+    else
+        shoal_op_fetch(&model->compute, step->shown_logits, step->logits, logit_bytes);
 }
 
 /* Logits of the rows that are wanted, from the normed rows in step.h. */
@@ -211,6 +219,7 @@ static shoal_status end_pass(shoal_forward_output *out, shoal_model *model,
     shoal__lap(model, &model->times.logits_us);
     shoal__lap_end(model);
     *out = (shoal_forward_output){.logits = model->step.shown_logits,
+                                  .largest = model->step.largest,
                                   .hidden = model->step.shown_logit_hidden,
                                   .all_hidden = model->step.shown_hidden};
     return status != SHOAL_OK ? status : model->poll_status;

@@ -121,6 +121,7 @@ typedef struct shoal_forward_input {
     int64_t n_row_all;        /* rows of all ranks in this step; may be 0: not known */
     const int32_t *logit_row; /* [n_logit] rows whose logits are wanted */
     int32_t n_logit;
+    int32_t n_largest; /* 0: all their logits are shown; else the so many largest of each row */
     const shoal_route_capture *capture; /* or NULL */
 } shoal_forward_input;
 
@@ -129,9 +130,10 @@ typedef struct shoal_forward_input {
 /* Whether a step of n_row_all rows over all ranks is worked on in parts. */
 bool shoal_model_cuts(const shoal_model *model, int64_t n_row_all);
 
-/* Views into step memory, valid until the next forward. */
+/* Views into step memory (the host's), valid until the next forward. */
 typedef struct shoal_forward_output {
-    float *logits;           /* [n_logit, n_vocab] */
+    float *logits;           /* [n_logit, n_vocab], if n_largest is 0 */
+    shoal_logit *largest;    /* [n_logit, n_largest], if not */
     const float *hidden;     /* [n_logit, n_embd] after the last norm */
     const float *all_hidden; /* [n_token, n_embd] after the last norm */
 } shoal_forward_output;

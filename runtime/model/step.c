@@ -83,6 +83,7 @@ void shoal_step_carve(shoal_step *step, shoal_arenas arenas, const shoal_spec *s
     step->logit_int8 = take_int8(arena, limits->fast, n_logit, n_embd);
     step->logits = SHOAL_TAKE(arena, n_logit * (size_t)spec->n_vocab, float);
     step->logit_row = SHOAL_TAKE(arenas.host, n_logit, int32_t);
+    step->largest = SHOAL_TAKE(arenas.host, n_logit * SHOAL_LARGEST_MAX, shoal_logit);
     if (!apart) {
         step->embedded = step->x;
         step->shown_hidden = step->h;

@@ -46,6 +46,7 @@ typedef struct shoal_step {
     shoal_int8_group *logit_int8; /* the same as integers; --math fast */
     float *logits;                /* [n_logit_max, n_vocab] */
     int32_t *logit_row;           /* [n_logit_max] host */
+    shoal_logit *largest;         /* [n_logit_max, SHOAL_LARGEST_MAX] host */
     /* host: what the caller sees of x normed, logit_hidden and logits; the same as these on a CPU
      * rank */
     float *shown_hidden, *shown_logit_hidden, *shown_logits;

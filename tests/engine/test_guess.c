@@ -105,7 +105,8 @@ START_TEST(one_guess)
             const shoal_sample_place place = {
                 .key = (uint64_t)i / 7, .position = i % 7, .guess = guess};
             const int32_t token =
-                shoal_sample_guessed(&f.sampler, f.kernels, logits_of_one, sampling, &place);
+                shoal_sample_guessed(&f.sampler, f.kernels,
+                                     (shoal_logit_rows){.logits = logits_of_one}, sampling, &place);
             count[token]++;
             n_right += token == guess;
         }
@@ -143,7 +144,8 @@ static int32_t draw_chain(uint64_t key, int32_t n_guess, int32_t skill,
         }
         const shoal_guesses guesses = {.token = guess, .n = n_guess, .key = key, .position = n};
         const int32_t n_token =
-            shoal_sample_verify(token, &f.sampler, f.kernels, &logits[0][0], sampling, &guesses);
+            shoal_sample_verify(token, &f.sampler, f.kernels,
+                                (shoal_logit_rows){.logits = &logits[0][0]}, sampling, &guesses);
         /* every assertion writes to a pipe: one, not one a token */
         bool right = n_token >= 1 && n_token <= n_guess + 1;
         for (int32_t i = 0; i <= n_guess; i++)
@@ -192,7 +194,8 @@ START_TEST(greedy_chains)
     for (int32_t i = 0; i < 4; i++) {
         int32_t token[4];
         const shoal_guesses guesses = {.token = guess[i], .n = 3, .position = 5};
-        shoal_sample_verify(token, &f.sampler, f.kernels, &logits[0][0], &greedy, &guesses);
+        shoal_sample_verify(token, &f.sampler, f.kernels,
+                            (shoal_logit_rows){.logits = &logits[0][0]}, &greedy, &guesses);
         ck_assert_mem_eq(token, wanted[i], sizeof(token));
     }
     close_fixture();
@@ -209,9 +212,13 @@ START_TEST(nothing_to_choose)
     for (int32_t guess = -1; guess < 3; guess++) {
         for (int32_t i = 0; i < 100; i++) {
             const shoal_sample_place place = {.key = (uint64_t)i, .position = i, .guess = guess};
-            ck_assert_int_eq(shoal_sample_guessed(&f.sampler, f.kernels, one, &sampling, &place),
+            ck_assert_int_eq(shoal_sample_guessed(&f.sampler, f.kernels,
+                                                  (shoal_logit_rows){.logits = one}, &sampling,
+                                                  &place),
                              1);
-            ck_assert_int_eq(shoal_sample_guessed(&f.sampler, f.kernels, none, &sampling, &place),
+            ck_assert_int_eq(shoal_sample_guessed(&f.sampler, f.kernels,
+                                                  (shoal_logit_rows){.logits = none}, &sampling,
+                                                  &place),
                              0);
         }
     }

@@ -255,6 +255,23 @@ static int32_t oracle(int32_t n, const shoal_sampling *s, uint64_t key, int32_t 
     return -1;
 }
 
+/* What the largest logits alone give, where they are enough; else `otherwise`. */
+static int32_t sample_of_largest(const shoal_sampling *sampling, int32_t position,
+                                 int32_t otherwise)
+{
+    static shoal_logit out[SHOAL_LARGEST_MAX];
+    const shoal_compute compute = {.kernels = f.kernels};
+    const int32_t n_vocab = f.sampler.n_vocab, k = shoal_sampling_n_largest(sampling, n_vocab);
+    const shoal_largest largest = {
+        .out = out, .logits = f.logits, .n_row = 1, .n_vocab = n_vocab, .k = k};
+    if (k == 0)
+        return otherwise;
+    shoal_op_largest(&compute, &largest);
+    const shoal_logit_rows rows = {.largest = out, .n_largest = k};
+    const shoal_sample_place place = {.key = 5, .position = position, .guess = -1};
+    return shoal_sample_guessed(&f.sampler, f.kernels, rows, sampling, &place);
+}
+
 static uint32_t next_random(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
@@ -281,6 +298,7 @@ START_TEST(equals_the_slow_oracle)
                                              .seed = next_random(&state)};
             const int32_t token =
                 shoal_sample(&f.sampler, f.kernels, f.logits, &sampling, 5, trial);
+            ck_assert_int_eq(token, sample_of_largest(&sampling, trial, token));
             if (sampling.top_k == 1) {
                 ck_assert_int_eq(token, sample(0.0F, 0, 1.0F, 0, 0));
                 continue;
@@ -289,6 +307,24 @@ START_TEST(equals_the_slow_oracle)
         }
         close_fixture();
     }
+}
+END_TEST
+
+START_TEST(largest_are_in_order_and_nan_is_least)
+{
+    open_fixture(6, "auto");
+    const float logits[6] = {NAN, 3.0F, -INFINITY, 3.0F, 5.0F, NAN};
+    const int32_t wanted[5] = {4, 1, 3, 0, 2}; /* NaN counts as -infinity: by token */
+    shoal_logit out[5];
+    const shoal_compute compute = {.kernels = f.kernels};
+    const shoal_largest largest = {.out = out, .logits = logits, .n_row = 1, .n_vocab = 6, .k = 5};
+    shoal_op_largest(&compute, &largest);
+    for (int32_t i = 0; i < 5; i++)
+        ck_assert_int_eq(out[i].token, wanted[i]);
+    const shoal_sampling greedy = {.top_k = 1};
+    memcpy(f.logits, logits, sizeof logits);
+    ck_assert_int_eq(sample_of_largest(&greedy, 0, -1), 4);
+    close_fixture();
 }
 END_TEST
 
@@ -349,6 +385,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, top_p_keeps_the_smallest_set_that_reaches_it);
     SHOAL_TEST(suite, draws_follow_the_distribution);
     SHOAL_TEST(suite, equals_the_slow_oracle);
+    SHOAL_TEST(suite, largest_are_in_order_and_nan_is_least);
     SHOAL_TEST(suite, equal_on_every_kernel_variant);
     SHOAL_TEST(suite, logits_are_only_read);
     SHOAL_TEST(suite, valid_parameters);
