@@ -130,6 +130,12 @@ void route(shoal_device *device, const shoal_route_step *step)
             [&](cudaStream_t stream) { return shoal_cuda_route(step, stream); });
 }
 
+void largest(shoal_device *device, const shoal_largest *l)
+{
+    enqueue(device, "the largest logits",
+            [&](cudaStream_t stream) { return shoal_cuda_largest(l, stream); });
+}
+
 /* The lists are read in place, from a piece of the ring: each row looks once. */
 void gather(shoal_device *device, const shoal_gather *all)
 {
@@ -222,6 +228,7 @@ extern const shoal_device_ops shoal__cuda_ops = {
     place_latent,
     attend,
     route,
+    largest,
     gather,
     pack_rows,
     pack_sums,

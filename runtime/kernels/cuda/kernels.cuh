@@ -75,6 +75,7 @@ cudaError_t shoal_cuda_add_residual(float *x, const float *acc, const float *sha
 cudaError_t shoal_cuda_gate_rows(float *y, const float *gate, int32_t n_row, int32_t n_col,
                                  cudaStream_t stream);
 cudaError_t shoal_cuda_gather(const shoal_gather *gather, cudaStream_t stream);
+cudaError_t shoal_cuda_largest(const shoal_largest *largest, cudaStream_t stream);
 
 /* wire.cu: rows as they travel, in the host's memory; the CPU's bits. */
 cudaError_t shoal_cuda_pack_rows(const shoal_pack *pack, cudaStream_t stream);

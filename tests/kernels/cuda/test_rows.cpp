@@ -165,6 +165,34 @@ static void assert_gather(both &b, const gather_case &c, int32_t n_row, int32_t 
         assert_same(b.back(d.int8, n_int8), int8);
 }
 
+/* The same tokens in the same order: ties, NaN and -infinity among them. */
+START_TEST(largest_logits)
+{
+    both b(9);
+    for (int32_t n_vocab : {1, 5, 300, 3000}) {
+        for (int32_t n_row : {0, 1, 3}) {
+            std::vector<float> logits = some_values((int64_t)n_row * n_vocab, 21);
+            for (size_t i = 0; i < logits.size(); i++) {
+                logits[i] = i % 7 == 0 ? (i % 2 == 0 ? NAN : -INFINITY) : roundf(logits[i] * 8.0F);
+            }
+            for (int32_t k : {1, 4, SHOAL_LARGEST_MAX}) {
+                if (k > n_vocab)
+                    continue;
+                std::vector<shoal_logit> want((size_t)(n_row * k));
+                shoal_largest l = {want.data(), logits.data(), n_row, n_vocab, k};
+                shoal_op_largest(&b.cpu, &l);
+                l.out = b.pinned<shoal_logit>(nullptr, want.size());
+                l.logits = b.vram(logits);
+                shoal_op_largest(&b.device, &l);
+                b.sync();
+                for (size_t i = 0; i < want.size(); i++)
+                    ck_assert_int_eq(l.out[i].token, want[i].token);
+            }
+        }
+    }
+}
+END_TEST
+
 START_TEST(gathered_rows)
 {
     static const gather_case cases[] = {{true, false, false, false}, {true, false, true, true},
@@ -262,6 +290,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, integers);
     SHOAL_TEST(suite, sums);
     SHOAL_TEST(suite, gated_rows);
+    SHOAL_TEST(suite, largest_logits);
     SHOAL_TEST(suite, gathered_rows);
     SHOAL_TEST(suite, long_lists);
     SHOAL_TEST(suite, routes);
