@@ -28,9 +28,10 @@ static shoal_status gather_doubles(double **all, shoal_session *s, const double 
 
 static shoal_status measure_peaks(shoal__bench *b, shoal_session *s)
 {
-    shoal_peaks mine;
+    shoal_peaks mine = {0};
     SHOAL_TRY(shoal_comm_agree(s->comm, SHOAL_OK, "measuring")); /* all at the same time */
-    shoal_yardstick_peaks(&mine, &b->yardstick);
+    if (s->devices.own == NULL)
+        shoal_yardstick_peaks(&mine, &b->yardstick);
     const double list[3] = {mine.int8_gop_per_s, mine.f32_gflop_per_s, mine.pool_job_us};
     double *all = NULL;
     SHOAL_TRY(gather_doubles(&all, s, list, 3));
@@ -46,13 +47,24 @@ static shoal_status measure_peaks(shoal__bench *b, shoal_session *s)
     return SHOAL_OK;
 }
 
+/* Of the host's memory a buffer, of a device's the weights. */
+static double read_once(shoal__bench *b, const shoal_session *s)
+{
+    shoal_device *device = s->devices.own;
+    if (device == NULL)
+        return shoal_yardstick_read(&b->yardstick);
+    size_t n_bytes;
+    const void *weights = shoal_model_device_weights(s->model, &n_bytes);
+    return device->ops->read_gb_per_s(device, weights, n_bytes);
+}
+
 static shoal_status read_memory(shoal__bench *b, shoal_session *s, shoal__bench_case *c,
                                 int32_t run)
 {
     double best = 0;
     SHOAL_TRY(shoal_comm_agree(s->comm, SHOAL_OK, "measuring"));
     for (int32_t i = 0; i < N_READ; i++) {
-        const double speed = shoal_yardstick_read(&b->yardstick);
+        const double speed = read_once(b, s);
         best = speed > best ? speed : best;
     }
     double *all = NULL;

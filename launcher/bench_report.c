@@ -50,6 +50,12 @@ static bool multiplies_integers(const shoal_session *s)
     return shoal_model_wire(s->model)->dispatch == SHOAL_WIRE_INT8;
 }
 
+/* A GPU's peak is not measured here, so there is none of all ranks together. */
+static bool has_peaks(const shoal_session *s)
+{
+    return s->devices.n_device == 0;
+}
+
 static double per(double value, int64_t n)
 {
     return n > 0 ? value / (double)n : 0;
@@ -80,6 +86,8 @@ static figures figures_of(shoal__bench *b, shoal__bench_case *c, const shoal_ses
     const double tokens = c->n_sequence * f.drafts.tokens_per_step;
     f.bandwidth_fraction = f.weight_bytes_per_step / tokens * f.decode / 1e9 / f.bandwidth;
     const double peak = f.dot_peak * 1e9 / 2;
+    if (!has_peaks(s))
+        return f;
     f.prefill_peak_fraction = per((double)prefill.work.n_mac, n_prompt) * f.prefill / peak;
     f.decode_peak_fraction = per((double)decode.work.n_mac, n_token) * f.decode / peak;
     return f;
@@ -147,8 +155,10 @@ static void set_case(shoal_json *o, shoal__bench *b, shoal__bench_case *c, const
     set(o, "weight_bytes_per_token", f.weight_bytes);
     set(o, "cache_bytes_per_token", f.cache_bytes);
     set(o, "sent_bytes_per_token", f.sent_bytes);
-    set(o, "prefill_dot_peak_fraction", f.prefill_peak_fraction);
-    set(o, "decode_dot_peak_fraction", f.decode_peak_fraction);
+    if (has_peaks(s)) {
+        set(o, "prefill_dot_peak_fraction", f.prefill_peak_fraction);
+        set(o, "decode_dot_peak_fraction", f.decode_peak_fraction);
+    }
     shoal_phase_times both = {0};
     for (int32_t kind = 0; kind < SHOAL__BENCH_N_PART; kind++) {
         shoal_json_set(o, part_names[kind], part_json(c, kind, s->n_rank));
@@ -156,6 +166,15 @@ static void set_case(shoal_json *o, shoal__bench *b, shoal__bench_case *c, const
     }
     shoal_json_set(o, "phases", shoal_report_phases_json(&both));
     shoal_json_set(o, "draft", shoal_draft_report_json(&f.drafts));
+}
+
+/* What rank 0 reads. */
+static size_t read_bytes(const shoal__bench *b, const shoal_session *s)
+{
+    size_t n_bytes = b->yardstick.n_bytes;
+    if (s->devices.own != NULL)
+        (void)shoal_model_device_weights(s->model, &n_bytes);
+    return n_bytes;
 }
 
 /* With one case its figures are the document's own, with several they are in `cases`. */
@@ -176,11 +195,13 @@ static shoal_status print_json(shoal__bench *b, const shoal_session *s,
     else
         shoal_json_close(cases);
     const char *peak = multiplies_integers(s) ? "int8" : "f32";
-    shoal_json_set(o, "dot_peak", shoal_json_new_string(peak, strlen(peak)));
-    set(o, "int8_peak_gop_per_s", b->peaks.int8_gop_per_s);
-    set(o, "f32_peak_gflop_per_s", b->peaks.f32_gflop_per_s);
-    set(o, "pool_job_us", b->peaks.pool_job_us);
-    set_int(o, "read_buffer_bytes", (int64_t)b->yardstick.n_bytes);
+    if (has_peaks(s)) {
+        shoal_json_set(o, "dot_peak", shoal_json_new_string(peak, strlen(peak)));
+        set(o, "int8_peak_gop_per_s", b->peaks.int8_gop_per_s);
+        set(o, "f32_peak_gflop_per_s", b->peaks.f32_gflop_per_s);
+        set(o, "pool_job_us", b->peaks.pool_job_us);
+    }
+    set_int(o, "read_buffer_bytes", (int64_t)read_bytes(b, s));
     shoal_json_set(o, "ranks", shoal_report_ranks_json(s, report));
     return shoal_print_json(o, s->log);
 }
@@ -233,12 +254,17 @@ static void print_case(shoal__bench *b, shoal__bench_case *c, const shoal_sessio
     char t[3][SHOAL_BYTES_TEXT];
     printf("prompt_tokens %d, sequences %d, gen_tokens %d, %d runs: median (min .. max)\n",
            (int)c->n_prompt, (int)c->n_sequence, (int)b->n_gen, (int)b->n_repeat);
-    printf("prefill_tok_per_s %.1f (%.1f .. %.1f), %.1f %% of the %s peak\n", f.prefill,
-           c->prefill[0], c->prefill[last], 100 * f.prefill_peak_fraction, peak);
-    printf("decode_tok_per_s %.1f (%.1f .. %.1f), %.1f %% of the read bandwidth, %.1f %% of the %s "
-           "peak\n",
-           f.decode, c->decode[0], c->decode[last], 100 * f.bandwidth_fraction,
-           100 * f.decode_peak_fraction, peak);
+    char peaks[2][64] = {"", ""};
+    if (has_peaks(s)) {
+        snprintf(peaks[0], sizeof peaks[0], ", %.1f %% of the %s peak",
+                 100 * f.prefill_peak_fraction, peak);
+        snprintf(peaks[1], sizeof peaks[1], ", %.1f %% of the %s peak",
+                 100 * f.decode_peak_fraction, peak);
+    }
+    printf("prefill_tok_per_s %.1f (%.1f .. %.1f)%s\n", f.prefill, c->prefill[0], c->prefill[last],
+           peaks[0]);
+    printf("decode_tok_per_s %.1f (%.1f .. %.1f), %.1f %% of the read bandwidth%s\n", f.decode,
+           c->decode[0], c->decode[last], 100 * f.bandwidth_fraction, peaks[1]);
     printf("read_bandwidth_gb_per_s %.2f (%.2f .. %.2f)\n", f.bandwidth, c->read[0], c->read[last]);
     printf("a token of decode reads %s of weights and %s of cache, and sends %s\n",
            shoal_bytes_text(t[0], (uint64_t)f.weight_bytes),
@@ -268,11 +294,13 @@ shoal_status shoal__bench_print(shoal__bench *b, const shoal_session *s,
     if (s->options.json)
         return print_json(b, s, report);
     char text[SHOAL_BYTES_TEXT];
-    printf("%d ranks, %d threads on rank 0 (%s), kernels %s; %s are read by each rank\n",
+    printf("%d ranks, %d threads on rank 0 (%s, %s), kernels %s; %s are read by each rank\n",
            (int)s->n_rank, (int)report[0].n_thread, report[0].pinned ? "pinned" : "not pinned",
-           report[0].kernels, shoal_bytes_text(text, b->yardstick.n_bytes));
-    printf("int8_peak_gop_per_s %.1f\nf32_peak_gflop_per_s %.1f\npool_job_us %.2f\n",
-           b->peaks.int8_gop_per_s, b->peaks.f32_gflop_per_s, b->peaks.pool_job_us);
+           shoal_devices_id(&s->devices, 0), report[0].kernels,
+           shoal_bytes_text(text, read_bytes(b, s)));
+    if (has_peaks(s))
+        printf("int8_peak_gop_per_s %.1f\nf32_peak_gflop_per_s %.1f\npool_job_us %.2f\n",
+               b->peaks.int8_gop_per_s, b->peaks.f32_gflop_per_s, b->peaks.pool_job_us);
     for (int32_t i = 0; i < b->n_case; i++) {
         putchar('\n');
         print_case(b, &b->cases[i], s);

@@ -216,6 +216,8 @@ static shoal_status open_measures(shoal__bench *b, shoal_session *s)
         if (b->slots[part].n_slot == NULL)
             return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory to count slots");
     }
+    if (s->devices.own != NULL) /* reads its weights, where they are */
+        return SHOAL_OK;
     return shoal_yardstick_open(&b->yardstick, &s->compute, shoal_cores_ranks_on_host(s->comm),
                                 s->log);
 }

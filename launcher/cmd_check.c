@@ -162,8 +162,9 @@ static shoal_status print_result(const shoal_session *s, const shoal_check *chec
     if (!f->differs)
         printf("equal: %d rank%s and one, %s, %lld rows of %d sequences in %d layers\n",
                (int)s->n_rank, s->n_rank == 1 ? "" : "s",
-               s->options.combine == SHOAL_COMBINE_EXACT ? "to the bit"
-                                                         : "within the tolerance of reduced",
+               s->devices.n_device > 0                     ? "within the tolerance of GPUs"
+               : s->options.combine == SHOAL_COMBINE_EXACT ? "to the bit"
+                                                           : "within the tolerance of reduced",
                (long long)check->n_row, (int)check->n_sequence, (int)s->spec.n_layer);
     else
         printf("differs: first in layer %d (%s), sequence %d, position %d (token %d) of rank %d; "

@@ -41,6 +41,19 @@ static void copy_rates(shoal_cluster_rank *to, const shoal_probe_rank *from)
     }
 }
 
+/* Of a GPU what was measured in place of what its name says. */
+static void take_measured(shoal_cluster_rank *to, const shoal_probe_rank *from)
+{
+    const double measured[] = {from->read_gb_per_s, from->f32_gflop_per_s, from->pcie_gb_per_s,
+                               from->launch_us, from->wait_us};
+    double *const known[] = {&to->read_gb_per_s, &to->f32_gflop_per_s, &to->pcie_gb_per_s,
+                             &to->launch_us, &to->wait_us};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (measured[i] > 0)
+            *known[i] = measured[i];
+    copy_rates(to, from);
+}
+
 static void take_rank(shoal_cluster_rank *to, const shoal_probe_rank *from)
 {
     to->host = from->host;
@@ -50,6 +63,7 @@ static void take_rank(shoal_cluster_rank *to, const shoal_probe_rank *from)
     memcpy(to->device, from->device, sizeof to->device);
     if (from->gpu >= 0) {
         shoal_device_fill_by_name(to, from->device, from->read_gb_per_s);
+        take_measured(to, from);
         return;
     }
     to->read_gb_per_s = from->read_gb_per_s;

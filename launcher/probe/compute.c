@@ -1,14 +1,12 @@
 /* What a rank reads and multiplies, all ranks at once. */
-#include "launcher/probe/measure.h"
+#include "launcher/probe/compute.h"
 #include "runtime/base/clock.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* Columns of the matrices; tokens of a prefill and rows of its matrix, which stays in the caches as
- * a tile of a large one does. */
-enum { N_COL = 2048, N_TOKEN = 128, N_ROW_MANY = 1024 };
+enum { N_COL = SHOAL__PROBE_COL, N_TOKEN = SHOAL__PROBE_TOKEN, N_ROW_MANY = SHOAL__PROBE_ROW_MANY };
 
 typedef struct bench {
     const shoal_probe_job *job;
@@ -101,37 +99,40 @@ static shoal_status bench_open(bench *b, const shoal_probe_job *job)
     for (size_t i = 0; i < n_scale / sizeof *b->scale; i++)
         b->scale[i] = 1;
     for (size_t i = 0; i < (size_t)N_TOKEN * N_COL; i++)
-        b->x[i] = (float)(int32_t)(i * 2654435761U % 2001) / 1000 - 1;
+        b->x[i] = shoal__probe_value(i);
     shoal_op_to_groups(job->compute, b->x_int8, shoal_int8_groups(N_COL), b->x, N_COL, N_TOKEN,
                        N_COL);
     return SHOAL_OK;
 }
 
-/* One band of values within -1 .. 1 in the format. */
-static void make_band(bench *b, shoal_format format)
+void shoal__probe_band(void *band, void *scratch, shoal_format format, const float *x)
 {
     enum { N = SHOAL_BAND * N_COL };
-    shoal_matrix w = {.format = format, .n_row = SHOAL_BAND, .n_col = N_COL, .data = b->band};
-    const float *f32 = b->x; /* any values will do */
-    uint8_t *raw = (uint8_t *)b->y;
+    shoal_matrix w = {.format = format, .n_row = SHOAL_BAND, .n_col = N_COL, .data = band};
+    uint8_t *raw = scratch;
     int32_t bad_row;
     if (format == SHOAL_FORMAT_Q8 || format == SHOAL_FORMAT_Q4) {
-        (void)shoal_matrix_pack_quantised(&w, 0, SHOAL_BAND, f32, &bad_row);
+        (void)shoal_matrix_pack_quantised(&w, 0, SHOAL_BAND, x, &bad_row);
     } else if (format == SHOAL_FORMAT_MXFP4) {
         for (size_t i = 0; i < N / 2; i++)
             raw[i] = (uint8_t)(i * 37);
         memset(raw + N / 2, 120, N / SHOAL_GROUP);
         shoal_matrix_pack_mxfp4(&w, 0, SHOAL_BAND, raw, raw + N / 2);
     } else {
-        uint16_t *half = (uint16_t *)b->y;
+        uint16_t *half = scratch;
         for (size_t i = 0; i < N && format == SHOAL_FORMAT_F16; i++)
-            half[i] = shoal_f32_to_f16(f32[i]);
+            half[i] = shoal_f32_to_f16(x[i]);
         for (size_t i = 0; i < N && format == SHOAL_FORMAT_BF16; i++)
-            half[i] = shoal_f32_to_bf16(f32[i]);
+            half[i] = shoal_f32_to_bf16(x[i]);
         for (size_t i = 0; i < N && format == SHOAL_FORMAT_FP8_BLOCK; i++)
             raw[i] = (uint8_t)(i * 37 % 0x70);
-        shoal_matrix_pack(&w, 0, SHOAL_BAND, format == SHOAL_FORMAT_F32 ? (const void *)f32 : raw);
+        shoal_matrix_pack(&w, 0, SHOAL_BAND, format == SHOAL_FORMAT_F32 ? (const void *)x : raw);
     }
+}
+
+float shoal__probe_value(size_t i)
+{
+    return (float)(int32_t)(i * 2654435761U % 2001) / 1000 - 1;
 }
 
 typedef struct filling {
@@ -150,7 +151,7 @@ static void fill_band(void *arg, int32_t tile, int32_t worker)
 /* A matrix of the format over the buffer. */
 static shoal_matrix make_matrix(bench *b, shoal_format format)
 {
-    make_band(b, format);
+    shoal__probe_band(b->band, b->y, format, b->x);
     filling f = {.b = b, .n_band_bytes = shoal_matrix_data_bytes(format, SHOAL_BAND, N_COL)};
     int32_t n_band = (int32_t)(b->n_weight_bytes / f.n_band_bytes);
     const int32_t n_least = N_ROW_MANY / SHOAL_BAND; /* 1 to 8 MiB; the buffer has at least 2 */
@@ -190,10 +191,9 @@ static shoal_status product_rate(double *per_s, bench *b, const shoal_matrix *w,
     return SHOAL_OK;
 }
 
-/* All ranks begin together, so that the host's memory is shared as in a run. */
-static shoal_status together(const bench *b)
+shoal_status shoal__probe_together(const shoal_probe_job *job)
 {
-    return shoal_comm_agree(b->job->comm, SHOAL_OK, "measuring");
+    return shoal_comm_agree(job->comm, SHOAL_OK, "measuring");
 }
 
 static shoal_status measure_format(shoal_probe_rate *rate, bench *b, shoal_format format)
@@ -201,11 +201,11 @@ static shoal_status measure_format(shoal_probe_rate *rate, bench *b, shoal_forma
     shoal_matrix w = make_matrix(b, format);
     double per_s;
     snprintf(rate->format, sizeof rate->format, "%s", shoal_format_text(format));
-    SHOAL_TRY(together(b));
+    SHOAL_TRY(shoal__probe_together(b->job));
     SHOAL_TRY(product_rate(&per_s, b, &w, 1));
     rate->decode_gb_per_s = per_s * (double)shoal_matrix_data_bytes(format, w.n_row, N_COL) / 1e9;
     w.n_row = w.n_row < N_ROW_MANY ? w.n_row : N_ROW_MANY;
-    SHOAL_TRY(together(b));
+    SHOAL_TRY(shoal__probe_together(b->job));
     SHOAL_TRY(product_rate(&per_s, b, &w, N_TOKEN));
     rate->prefill_gop_per_s = per_s * 2 * (double)w.n_row * N_COL * N_TOKEN / 1e9;
     return SHOAL_OK;
@@ -213,7 +213,7 @@ static shoal_status measure_format(shoal_probe_rate *rate, bench *b, shoal_forma
 
 static shoal_status measure_read(shoal_probe_rank *rank, bench *b)
 {
-    SHOAL_TRY(together(b));
+    SHOAL_TRY(shoal__probe_together(b->job));
     const int64_t start_us = shoal_clock_us();
     int64_t n = 0, passed_us = 0;
     while (passed_us < b->job->effort->window_us * 3 / 2) {
@@ -232,7 +232,7 @@ static shoal_status measure_all(shoal_probe_rank *rank, bench *b)
     SHOAL_TRY(measure_read(rank, b));
     if (job->progress != NULL)
         shoal_progress_set(job->progress, "memory is read at %.1f GB/s", rank->read_gb_per_s);
-    SHOAL_TRY(together(b));
+    SHOAL_TRY(shoal__probe_together(job));
     rank->f32_gflop_per_s = shoal_yardstick_f32(&b->yardstick, job->effort->window_us);
     rank->job_us = shoal_yardstick_job_us(&b->yardstick);
     rank->n_rate = 0;
@@ -248,30 +248,11 @@ static shoal_status measure_all(shoal_probe_rank *rank, bench *b)
     return SHOAL_OK;
 }
 
-/* A rank on a GPU keeps step with those that measure their processors: as often as they do. */
-static shoal_status stay_together(const bench *b)
-{
-    int32_t n = 2; /* memory, f32 */
-    for (int32_t f = 0; f < SHOAL_N_FORMAT; f++)
-        n += (b->job->effort->format_bits >> f & 1U) != 0 ? 2 : 0;
-    for (int32_t i = 0; i < n; i++)
-        SHOAL_TRY(together(b));
-    return SHOAL_OK;
-}
-
-static shoal_status compute_on_gpu(shoal_probe_rank *rank, const shoal_probe_job *job)
-{
-    const bench b = {.job = job};
-    const shoal_status status = shoal_probe_gpu(rank, job);
-    SHOAL_TRY(shoal_comm_agree(job->comm, status, "preparing to measure"));
-    return stay_together(&b);
-}
-
 shoal_status shoal_probe_compute(shoal_probe_rank *rank, const shoal_probe_job *job)
 {
-    bench b;
     if (job->compute->device != NULL)
-        return compute_on_gpu(rank, job);
+        return shoal__probe_device(rank, job);
+    bench b;
     shoal_status status = bench_open(&b, job);
     const bool open = status == SHOAL_OK;
     status = shoal_comm_agree(job->comm, status, "preparing to measure");

@@ -36,13 +36,8 @@ typedef struct shoal_probe_job {
     shoal_log *log;
 } shoal_probe_job;
 
-/* rank: this rank's figures of reading and multiplying; of a GPU rank those of shoal_probe_gpu. */
+/* rank: this rank's figures of reading and multiplying; of a GPU also its number, name and room. */
 shoal_status shoal_probe_compute(shoal_probe_rank *rank, const shoal_probe_job *job);
-
-/* gpu.c, not collective: number, name, free memory and read bandwidth of the rank's device. What it
- * multiplies is not measured: cluster/cluster_presets.h has it by its name. Errors: NO_MEMORY, and
- * what has befallen the device. */
-shoal_status shoal_probe_gpu(shoal_probe_rank *rank, const shoal_probe_job *job);
 
 /* link [n_rank]: from this rank to the others; only those that were measured are set. The schedule
  * is the same on every rank. */

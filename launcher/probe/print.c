@@ -46,36 +46,47 @@ static void print_ranks(const shoal_probe *p, FILE *out)
 {
     const shoal_probe_message *m = &p->message;
     fprintf(out, "\n%4s  %-16s %7s %10s %10s %12s %7s  %s\n", "rank", "host", "threads",
-            "GB to fill", "read GB/s", "f32 GFLOP/s", "job us", "kernels, processor");
+            "GB to fill", "read GB/s", "f32 GFLOP/s", "job us", "kernels or GPU, its name");
     for (int32_t r = 0; r < m->n_rank && r < RANKS_SHOWN; r++) {
         const shoal_probe_rank *rank = &m->rank[r];
-        fprintf(out, "%4d  %-16s %7d %10.1f %10.2f ", (int)r, m->host[rank->host].name,
-                (int)rank->n_thread, (double)rank->memory_bytes / GB, rank->read_gb_per_s);
-        if (rank->gpu >= 0)
-            fprintf(out, "%12s %7s  cuda:%d, %s\n", "-", "-", (int)rank->gpu, rank->device);
-        else
-            fprintf(out, "%12.1f %7.2f  %s, %s\n", rank->f32_gflop_per_s, rank->job_us,
-                    p->facts[r].kernels, rank->device[0] != '\0' ? rank->device : "?");
+        char device[32];
+        snprintf(device, sizeof device, "cuda:%d", (int)rank->gpu);
+        fprintf(out, "%4d  %-16s %7d %10.1f %10.2f %12.1f %7.2f  %s, %s\n", (int)r,
+                m->host[rank->host].name, (int)rank->n_thread, (double)rank->memory_bytes / GB,
+                rank->read_gb_per_s, rank->f32_gflop_per_s, rank->job_us,
+                rank->gpu >= 0 ? device : p->facts[r].kernels,
+                rank->device[0] != '\0' ? rank->device : "?");
     }
     if (m->n_rank > RANKS_SHOWN)
         fprintf(out, "      ... %d more, see --json\n", (int)m->n_rank - RANKS_SHOWN);
 }
 
+/* What there is of GPUs beside the figures of every rank. */
+static void print_devices(const shoal_probe_message *m, FILE *out)
+{
+    bool any = false;
+    for (int32_t r = 0; r < m->n_rank && r < RANKS_SHOWN; r++) {
+        const shoal_probe_rank *rank = &m->rank[r];
+        if (rank->gpu < 0)
+            continue;
+        if (!any)
+            fprintf(out, "\n%4s  %-8s %11s %10s %8s\n", "rank", "GPU", "PCIe GB/s", "launch us",
+                    "wait us");
+        any = true;
+        fprintf(out, "%4d  cuda:%-3d %11.2f %10.2f %8.2f\n", (int)r, (int)rank->gpu,
+                rank->pcie_gb_per_s, rank->launch_us, rank->wait_us);
+    }
+}
+
 static void print_rates(const shoal_probe *p, FILE *out)
 {
     const shoal_probe_message *m = &p->message;
-    int32_t first = 0; /* that measured products: its processor's */
-    while (first < m->n_rank && m->rank[first].n_rate == 0)
-        first++;
-    if (first == m->n_rank)
-        return;
+    print_devices(m, out);
     fprintf(out, "\nproducts: one token, GB/s of weights | many tokens, Gop/s\n%4s", "rank");
-    for (int32_t i = 0; i < m->rank[first].n_rate; i++)
-        fprintf(out, " %14s", m->rank[first].rate[i].format);
+    for (int32_t i = 0; i < m->rank[0].n_rate; i++)
+        fprintf(out, " %14s", m->rank[0].rate[i].format);
     fputc('\n', out);
-    for (int32_t r = first; r < m->n_rank && r < RANKS_SHOWN; r++) {
-        if (m->rank[r].n_rate == 0)
-            continue;
+    for (int32_t r = 0; r < m->n_rank && r < RANKS_SHOWN; r++) {
         fprintf(out, "%4d", (int)r);
         for (int32_t i = 0; i < m->rank[r].n_rate; i++) {
             char text[32];

@@ -107,6 +107,12 @@ static shoal_json *ranks_json(const shoal_probe *p)
         set(o, "read_gb_per_s", rank->read_gb_per_s);
         set(o, "f32_gflop_per_s", rank->f32_gflop_per_s);
         set(o, "job_us", rank->job_us);
+        set_int(o, "gpu", rank->gpu);
+        if (rank->gpu >= 0) {
+            set(o, "pcie_gb_per_s", rank->pcie_gb_per_s);
+            set(o, "launch_us", rank->launch_us);
+            set(o, "wait_us", rank->wait_us);
+        }
         shoal_json_set(o, "formats", rates_json(rank));
         shoal_json_append(list, o);
     }

@@ -117,6 +117,9 @@ static void pack_ranks(packing *p, const shoal_probe_message *m)
         to->read_gb_per_s = from->read_gb_per_s;
         to->f32_gflop_per_s = from->f32_gflop_per_s;
         to->job_us = from->job_us;
+        to->pcie_gb_per_s = from->pcie_gb_per_s;
+        to->launch_us = from->launch_us;
+        to->wait_us = from->wait_us;
         to->n_rate = (size_t)from->n_rate;
         to->rate = rates;
         for (int32_t i = 0; i < from->n_rate; i++) {

@@ -32,12 +32,14 @@ typedef struct shoal_probe_rate {
 typedef struct shoal_probe_rank {
     int32_t host;                  /* index */
     int32_t gpu;                   /* -1: cpu */
-    char device[SHOAL_PROBE_NAME]; /* the processor, for people; "": not known */
+    char device[SHOAL_PROBE_NAME]; /* the processor or GPU, for people; "": not known */
     int32_t n_thread, n_core;      /* n_core: bound to */
     uint64_t memory_bytes;         /* that it may fill */
     double read_gb_per_s;          /* while all ranks of all hosts read */
     double f32_gflop_per_s;        /* fma */
-    double job_us;                 /* a job of the pool: start, barrier, end */
+    double job_us;                 /* a job of the pool: start, barrier, end; of a GPU a kernel */
+    double pcie_gb_per_s;          /* of a GPU: between it and the host's memory, the slower way */
+    double launch_us, wait_us; /* of a GPU: of the host for a kernel; behind it until it goes on */
     int32_t n_rate;
     int32_t pad;
     shoal_probe_rate rate[SHOAL_PROBE_RATE_MAX];

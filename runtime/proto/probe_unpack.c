@@ -53,7 +53,8 @@ static shoal_status check_rank(const Shoal__Probe__Rank *rank, size_t n_host, co
         return bad(at, "a rank is on a host that is not there");
     if (rank->gpu < -1 || rank->n_thread < 0 || rank->n_core < 0 ||
         !is_amount(rank->read_gb_per_s) || !is_amount(rank->f32_gflop_per_s) ||
-        !is_amount(rank->job_us))
+        !is_amount(rank->job_us) || !is_amount(rank->pcie_gb_per_s) ||
+        !is_amount(rank->launch_us) || !is_amount(rank->wait_us))
         return bad(at, "a rank has a number that is negative or not finite");
     if (!is_name(rank->device, SHOAL_PROBE_NAME))
         return bad(at, "a rank has a device whose name is none");
@@ -140,6 +141,9 @@ static void copy_rank(shoal_probe_rank *to, const Shoal__Probe__Rank *from)
     to->read_gb_per_s = from->read_gb_per_s;
     to->f32_gflop_per_s = from->f32_gflop_per_s;
     to->job_us = from->job_us;
+    to->pcie_gb_per_s = from->pcie_gb_per_s;
+    to->launch_us = from->launch_us;
+    to->wait_us = from->wait_us;
     to->n_rate = (int32_t)from->n_rate;
     for (size_t i = 0; i < from->n_rate; i++) {
         copy_text(to->rate[i].format, from->rate[i]->format);

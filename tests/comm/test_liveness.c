@@ -294,6 +294,47 @@ START_TEST(test_liveness_failure_is_announced)
 }
 END_TEST
 
+/* Rank 1's device fails where a fault is injected; the next thing that waits for the device says
+ * so.
+ */
+static void fail_device(void *arg)
+{
+    *(bool *)arg = true;
+}
+
+static shoal_status device_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
+{
+    (void)run;
+    (void)transport;
+    bool failed = false;
+    shoal_comm_set_device_fault(comm, fail_device, &failed);
+    for (int32_t step = 0; step < N_STEP; step++) {
+        SHOAL_TRY(shoal_comm_at(comm, step, 1));
+        if (failed)
+            return SHOAL_UNAVAILABLE;
+        SHOAL_TRY(exchange(comm, "dispatch rows"));
+    }
+    return SHOAL_OK;
+}
+
+START_TEST(test_liveness_a_device_that_failed_is_a_loss)
+{
+    virtual_run run;
+    virtual_begin(&run, 4, device_body);
+    run.comm.fault = (shoal_fault){.kind = SHOAL_FAULT_DEVICE, .rank = 1, .step = 2, .layer = 1};
+    virtual_go(&run);
+    for (int32_t r = 0; r < 4; r++) {
+        ck_assert_int_eq(run.status[r], r == 1 ? SHOAL_UNAVAILABLE : SHOAL_PEER_LOST);
+        ck_assert(!run.together[r]);
+        ck_assert_int_le(run.end_us[r], 100000); /* at once, not at the deadline */
+        ck_assert(says_lost(run.log[r], 1));
+        ck_assert_msg(strstr(run.log[r], "step 2, layer 1") != NULL, "%s", run.log[r]);
+        ck_assert_ptr_nonnull(strstr(run.log[r], "its device is unavailable"));
+    }
+    virtual_end(&run);
+}
+END_TEST
+
 /* A signal for rank 0 while all wait for rank 2, which never sends. */
 static shoal_status signal_body(virtual_run *run, shoal_comm *comm, shoal_transport *transport)
 {
@@ -397,6 +438,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, test_liveness_deadline_counts_from_the_wait);
     SHOAL_TEST(suite, test_liveness_circle);
     SHOAL_TEST(suite, test_liveness_failure_is_announced);
+    SHOAL_TEST(suite, test_liveness_a_device_that_failed_is_a_loss);
     SHOAL_TEST(suite, test_liveness_signal_ends_waits);
     SHOAL_TEST(suite, test_liveness_longest_silence_is_blamed);
     SHOAL_TEST(suite, test_liveness_lost_while_opening);

@@ -31,6 +31,11 @@ static void make(shoal_probe_message *m)
             m->rank[h].rate[i].prefill_gop_per_s = 100 + i;
         }
     }
+    m->rank[0].gpu = 2;
+    m->rank[0].pcie_gb_per_s = 12;
+    m->rank[0].launch_us = 4;
+    m->rank[0].wait_us = 7;
+    snprintf(m->rank[0].device, sizeof m->rank[0].device, "a GPU");
     *shoal_probe_message_link(m, 0, 1) = (shoal_probe_link){
         .latency_us = 40, .gb_per_s = 0.125F, .overhead_us = 3, .path = SHOAL_PROBE_PATH_TCP};
     *shoal_probe_message_link(m, 1, 0) = (shoal_probe_link){
@@ -63,6 +68,14 @@ START_TEST(read_is_what_was_written)
     ck_assert_double_eq(c.rank[1].decode_gb_per_s[SHOAL_FORMAT_F32], 21);
     ck_assert_double_eq(c.rank[1].prefill_gop_per_s[SHOAL_FORMAT_F32], 101);
     ck_assert_double_gt(c.rank[1].layer_us, 2);
+    ck_assert_int_eq(c.rank[1].gpu, -1);
+    ck_assert_double_eq(c.rank[1].launch_us, 0);
+    ck_assert_int_eq(c.rank[0].gpu, 2);
+    ck_assert_str_eq(c.rank[0].device, "a GPU");
+    ck_assert_double_eq(c.rank[0].layer_us, 0);
+    ck_assert_double_eq(c.rank[0].pcie_gb_per_s, 12);
+    ck_assert_double_eq(c.rank[0].launch_us, 4);
+    ck_assert_double_eq(c.rank[0].wait_us, 7);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 1, 0)->latency_us, 50);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 1, 0)->gb_per_s, 0.0625);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 0, 1)->overhead_us, 3);
@@ -74,7 +87,8 @@ START_TEST(read_is_what_was_written)
 }
 END_TEST
 
-/* A GPU multiplies as its data sheet says, or, if nobody knows it, as its memory lets expect. */
+/* What was not measured of a GPU is what its data sheet lets expect, or, if nobody knows it, its
+ * memory. */
 START_TEST(gpus_are_known_by_what_the_driver_calls_them)
 {
     shoal_log log;
@@ -85,14 +99,17 @@ START_TEST(gpus_are_known_by_what_the_driver_calls_them)
     for (int32_t r = 0; r < 2; r++) {
         m.rank[r].gpu = r;
         m.rank[r].read_gb_per_s = 0.9 * 2 * 936;
+        m.rank[r].n_rate = 1;
+        m.rank[r].launch_us = m.rank[r].wait_us = m.rank[r].pcie_gb_per_s = 0;
         snprintf(m.rank[r].device, sizeof m.rank[r].device, "%s", name[r]);
     }
     shoal_cluster c;
     ck_assert_int_eq(shoal_cluster_of_probe(&c, &m, "two", &log), SHOAL_OK);
     ck_assert_str_eq(c.rank[0].device, name[0]);
-    ck_assert_double_eq_tol(c.rank[0].read_gb_per_s, 1008, 1e-9);
+    ck_assert_double_eq_tol(c.rank[0].read_gb_per_s, 0.9 * 2 * 936, 1e-9);
+    ck_assert_double_eq_tol(c.rank[0].decode_gb_per_s[SHOAL_FORMAT_Q4], 10, 1e-9);
     ck_assert_double_eq_tol(c.rank[0].prefill_gop_per_s[SHOAL_FORMAT_BF16], 82600, 1e-6);
-    ck_assert_double_eq_tol(c.rank[1].read_gb_per_s, 2 * 936, 1e-9);
+    ck_assert_double_eq_tol(c.rank[1].read_gb_per_s, 0.9 * 2 * 936, 1e-9);
     ck_assert_double_eq_tol(c.rank[1].prefill_gop_per_s[SHOAL_FORMAT_BF16], 71200, 1e-6);
     for (int32_t r = 0; r < 2; r++) {
         ck_assert_int_eq(c.rank[r].gpu, r);

@@ -11,6 +11,10 @@
     "start again\n"
 #define TOLD                                                                                       \
     "[1 fish2] error: told by rank 0 (fish1) that rank 2 (fish3) is lost (step 5, layer 3)\n"
+#define DEVICE                                                                                     \
+    "[2 fish3] error: cuda:0 (a GPU) has failed: an injected fault\n"                              \
+    "[2 fish3] error: rank 2 (fish3) is lost: its device is unavailable, see above, at step 5, "   \
+    "layer 3; the other ranks are told\n"
 #define KILLED                                                                                     \
     "--------------------------------------------------------------------------\n"                 \
     "mpirun noticed that process rank 1 with PID 0 on node fish2 exited on signal 9 (Killed).\n"
@@ -68,6 +72,21 @@ START_TEST(a_loss_that_ranks_found_is_75_whatever_mpirun_says)
     hear(&o, TOLD LOST, &(shoal_launch_end){.wait_status = SIGKILL, .ended = true});
     ck_assert_int_eq(o.kind, SHOAL_OUTCOME_LOST);
     ck_assert_ptr_nonnull(strstr(o.text, "silent for"));
+}
+END_TEST
+
+/* Its rank leaves with 69, the others with 75; to the job it is a loss, whoever is heard. */
+START_TEST(a_device_that_failed_is_a_loss)
+{
+    expect(DEVICE, exited(69), SHOAL_OUTCOME_LOST, 75,
+           "rank 2 (fish3) was lost 12.5 s after the start: its device is unavailable");
+    expect(DEVICE TOLD, exited(75), SHOAL_OUTCOME_LOST, 75, "its device is unavailable");
+    expect("[1 fish2] error: told by rank 2 (fish3) that rank 2 (fish3) is lost (step 5, layer 3): "
+           "its device is unavailable\n",
+           exited(69), SHOAL_OUTCOME_LOST, 75, "rank 2 (fish3) was lost");
+    shoal_outcome o;
+    hear(&o, DEVICE, &(shoal_launch_end){.wait_status = exited(69)});
+    ck_assert_int_eq(o.host, 2);
 }
 END_TEST
 
@@ -201,6 +220,7 @@ END_TEST
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, a_loss_that_ranks_found_is_75_whatever_mpirun_says);
+    SHOAL_TEST(suite, a_device_that_failed_is_a_loss);
     SHOAL_TEST(suite, a_rank_that_died_without_a_word_is_mpiruns_to_tell);
     SHOAL_TEST(suite, a_host_that_mpirun_does_not_reach_is_lost);
     SHOAL_TEST(suite, a_failure_that_was_said_stays_what_it_is);
