@@ -5,9 +5,11 @@
 #define SHOAL_TESTS_COMM_MOE_WORLD_H
 
 #include "comm/plan.h"
-#include "tests/comm/virtual.h"
 
+#include <check.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { MOE_EMBD = 50, MOE_EXPERT = 12, MOE_TOKEN = 64, MOE_LAYER = 3, MOE_RANK = 32 };
 

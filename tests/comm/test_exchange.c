@@ -1,6 +1,7 @@
 /* Dispatch and combine over virtual ranks: the same bits as a dense mixture of experts, for any
  * number of ranks and any placement, in as many bytes as the formula says. */
 #include "tests/comm/moe_world.h"
+#include "tests/comm/virtual.h"
 #include "tests/support/check_main.h"
 
 static const shoal_kernels *reference(void)
