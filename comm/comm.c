@@ -201,7 +201,7 @@ shoal_status shoal__transport_failed(shoal_comm *comm, int32_t peer, shoal_statu
     if (status == SHOAL_PEER_LOST)
         return shoal__liveness_blame(comm, peer, "the connection to it broke");
     if (!comm->struck)
-        shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, status);
+        shoal__liveness_leave(comm, status);
     return shoal__comm_end(comm, status);
 }
 

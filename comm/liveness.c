@@ -212,8 +212,10 @@ shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *r
 shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason)
 {
     char where[64];
-    shoal_fail(comm->log, SHOAL_PEER_LOST, "this rank cannot go on: %s, waiting for %s at %s",
-               reason, phase(comm), place(where, comm->step, comm->layer));
+    shoal_fail(comm->log, SHOAL_PEER_LOST,
+               "rank %d (%s) is lost: %s, waiting for %s at %s; the other ranks are told",
+               comm->rank, shoal_comm_host(comm, comm->rank), reason, phase(comm),
+               place(where, comm->step, comm->layer));
     shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_PEER_LOST);
     return shoal__comm_end(comm, SHOAL_PEER_LOST);
 }
@@ -224,7 +226,8 @@ static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *no
     char where[64];
     int32_t subject = notice->subject;
     const shoal_status announced = (shoal_status)notice->status;
-    const bool device = notice->kind == SHOAL__NOTICE_FAIL && announced == SHOAL_UNAVAILABLE;
+    const bool fails = notice->kind == SHOAL__NOTICE_FAIL;
+    const bool device = fails && announced == SHOAL_UNAVAILABLE;
     const shoal_status status = device ? SHOAL_PEER_LOST : announced;
     const char *from_host = shoal_comm_host(comm, from);
     place(where, notice->step, notice->layer);
@@ -232,7 +235,12 @@ static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *no
         shoal_fail(comm->log, status,
                    "told by rank %d (%s) that rank %d (%s) is lost (%s): its device is unavailable",
                    from, from_host, subject, shoal_comm_host(comm, subject), where);
-    else if (notice->kind == SHOAL__NOTICE_LOST)
+    else if (fails && announced == SHOAL_PEER_LOST)
+        shoal_fail(comm->log, status,
+                   "told by rank %d (%s) that rank %d (%s) is lost (%s): it cannot go on, see what "
+                   "it says",
+                   from, from_host, subject, shoal_comm_host(comm, subject), where);
+    else if (!fails)
         shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) is lost (%s)%s", from,
                    from_host, subject, shoal_comm_host(comm, subject), where,
                    subject == comm->rank

@@ -38,6 +38,7 @@ shoal_status shoal_agreement_fill(shoal_agreement *mine, const shoal_checkpoint 
     mine->kv = options->kv;
     mine->combine = options->combine;
     mine->overlap = options->overlap;
+    mine->transport = options->transport;
     mine->kernels = shoal_kernels_bits(options->kernels);
     mine->draft = options->draft;
     mine->draft_tokens = shoal_options_drafts(options).n_token;
@@ -99,6 +100,7 @@ static shoal_status compare_options(const shoal_agreement *theirs, const shoal_a
         {"--kv", offsetof(shoal_agreement, kv)},
         {"--combine", offsetof(shoal_agreement, combine)},
         {"--overlap", offsetof(shoal_agreement, overlap)},
+        {"--transport", offsetof(shoal_agreement, transport)},
         {"--draft", offsetof(shoal_agreement, draft)},
         {"--kernels", offsetof(shoal_agreement, kernels)},
         {"--trace", offsetof(shoal_agreement, trace)},

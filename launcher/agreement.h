@@ -33,7 +33,8 @@ typedef struct shoal_agreement {
     int32_t is_staged;     /* shoal_checkpoint_is_staged */
     int32_t trace, routes; /* 1: wanted */
     int32_t weighted;      /* chosen from measurements */
-    unsigned char reserved[320];
+    int32_t transport;     /* who starts NCCL */
+    unsigned char reserved[316];
 } shoal_agreement;
 
 _Static_assert(sizeof(shoal_agreement) == 504, "the record's size is part of the format");

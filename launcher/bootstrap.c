@@ -99,7 +99,7 @@ shoal_status shoal_bootstrap_open(shoal_bootstrap *bootstrap, const shoal_option
         .deadline_s = options->deadline_s, .interrupted = interrupted, .log = log};
     bool launched = shoal_bootstrap_environment_rank() >= 0;
     bool use_mpi = options->transport == SHOAL_TRANSPORT_MPI ||
-                   (options->transport == SHOAL_TRANSPORT_AUTO && launched);
+                   (options->transport != SHOAL_TRANSPORT_SELF && launched);
     shoal_transport *transport = NULL;
     if (use_mpi) {
         SHOAL_TRY(start_mpi(bootstrap, log));

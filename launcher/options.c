@@ -167,8 +167,14 @@ static const shoal_option table[] = {
      "host while there are some, then the processor; several: one for each rank, as cuda:0,cpu "
      "(auto)",
      AT(device), 0, 0, RANKS & ~STAGE, SHOAL_OPTION_DEVICE, false},
-    CHOICE("transport", "auto|self|mpi", RANKS, transport,
+    CHOICE("transport", "auto|self|mpi|nccl", RUN, transport,
+           "mpi when started by mpirun or srun, else self; nccl, for rows between ranks that all "
+           "compute on GPUs; auto: nccl where it is there, and measured to be faster than mpi "
+           "(auto)"),
+    CHOICE("transport", "auto|self|mpi", RANKS & ~RUN, transport,
            "auto: mpi when started by mpirun or srun, else self"),
+    TEXT("nccl-library", "PATH", RUN, nccl_library,
+         "libnccl, 2.18 or newer (libnccl.so.2, as the system finds it)"),
     NUMBER("deadline", "S", 0.1, 86400, RANKS, deadline_s,
            "seconds of silence after which a rank is lost (30)"),
     TEXT("trace", "F", RUN, trace,

@@ -48,7 +48,8 @@ typedef enum shoal_overlap_choice { SHOAL_OVERLAP_AUTO, SHOAL_OVERLAP_OFF } shoa
 typedef enum shoal_transport_choice {
     SHOAL_TRANSPORT_AUTO,
     SHOAL_TRANSPORT_SELF,
-    SHOAL_TRANSPORT_MPI
+    SHOAL_TRANSPORT_MPI,
+    SHOAL_TRANSPORT_NCCL
 } shoal_transport_choice;
 
 typedef enum shoal_draft_choice {
@@ -107,6 +108,7 @@ typedef struct shoal_options {
     const char *device;                          /* a valid text of device_choice.h */
     const shoal_device_backend *const *backends; /* of the build, ends with NULL; or NULL */
     int32_t shared_cores;                        /* plan; 0: not given */
+    const char *nccl_library;                    /* a path; NULL: as the system finds it */
     const char *cache;                           /* NULL: none */
     const char *to;                              /* stage */
     const char *probe;                           /* of shoal probe; NULL: not given */

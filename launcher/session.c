@@ -1,6 +1,7 @@
 #include "launcher/session.h"
 
 #include "launcher/agreement.h"
+#include "launcher/exchange.h"
 #include "launcher/memory_report.h"
 #include "launcher/model_text.h"
 #include "launcher/progress.h"
@@ -266,6 +267,7 @@ static shoal_status open_session(shoal_session *s, const shoal_session_plan *pla
     SHOAL_TRY(agree(s));
     SHOAL_TRY(shoal_cores_share(&s->cores, s->compute.pool, s->comm, s->log));
     SHOAL_TRY(open_devices(s));
+    SHOAL_TRY(shoal_exchange_choose(s));
     if (is_weighted(s))
         SHOAL_TRY(weigh(s));
     STAGE(s, "checking the weights", open_model(s, &progress));
@@ -325,8 +327,6 @@ static void close_objects(shoal_session *s)
     shoal_engine_close(s->engine);
     shoal_model_close(s->model);
     shoal_pack_cache_close(s->cache);
-    shoal_devices_close(&s->devices);
-    shoal_pool_close(s->compute.pool);
     shoal_placement_close(&s->placement);
     shoal_tokenizer_close(s->tokenizer);
     shoal_spec_close(&s->spec);
@@ -354,5 +354,7 @@ shoal_status shoal_session_run(const shoal_options *options, const shoal_session
     close_objects(&s);
     if (status == SHOAL_OK)
         shoal_bootstrap_close(&s.bootstrap, SHOAL_OK);
+    shoal_devices_close(&s.devices); /* NCCL, which comm has ended, is on them */
+    shoal_pool_close(s.compute.pool);
     return status != SHOAL_OK ? status : finished;
 }

@@ -1,9 +1,8 @@
 /* The common way of all commands that run a model:
  *
- *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree -> devices (with
- *     --placement weighted: measure, choose, agree) -> sizes, memory table -> agree -> load ->
- * agree
- *     -> rank 0 works while the others serve -> reports -> leave
+ *     start -> inputs (checkpoint, spec, tokenizer, prompts, placement) -> agree -> devices,
+ *     transport (with --placement weighted: measure, choose, agree) -> sizes, memory table -> agree
+ *     -> load -> agree -> rank 0 works while the others serve -> reports -> leave
  *
  * Each stage is done by every rank alone and then agreed upon, so that a failure of one rank is
  * said once and all leave with its status before anything waits for anything. Text is rank 0's

@@ -99,7 +99,8 @@ shoal_status shoal_nccl_use_if_faster(size_t *over_bytes, shoal_nccl *nccl, shoa
 {
     const size_t most = size_bytes[N_SIZE - 1];
     const shoal_comm_counters count = comm->count;
-    unsigned char *memory = nccl->device->ops->take(nccl->device, SHOAL_MEMORY_HOST, 2 * most);
+    shoal_device *device = nccl->device;
+    unsigned char *memory = device->ops->take(device, SHOAL_MEMORY_HOST, 2 * most);
     times mine;
     shoal_status status = SHOAL_OK;
     if (memory == NULL)
@@ -108,6 +109,8 @@ shoal_status shoal_nccl_use_if_faster(size_t *over_bytes, shoal_nccl *nccl, shoa
     status = shoal_comm_agree(comm, status, "comparing NCCL and MPI");
     if (status == SHOAL_OK)
         status = shoal_nccl_use(nccl, comm, 0);
+    else
+        shoal_nccl_close(nccl);
     if (status == SHOAL_OK)
         status = time_sizes(mine.by_mpi_us, nccl, comm, memory, SIZE_MAX);
     if (status == SHOAL_OK)
@@ -115,7 +118,7 @@ shoal_status shoal_nccl_use_if_faster(size_t *over_bytes, shoal_nccl *nccl, shoa
     if (status == SHOAL_OK)
         status = agree_on(over_bytes, &mine, nccl, comm);
     if (memory != NULL)
-        nccl->device->ops->give_back(nccl->device, SHOAL_MEMORY_HOST, memory);
+        device->ops->give_back(device, SHOAL_MEMORY_HOST, memory);
     if (status != SHOAL_OK)
         return status;
     nccl->over_bytes = *over_bytes;

@@ -60,8 +60,8 @@ shoal_status shoal_nccl_use(shoal_nccl *nccl, shoal_comm *comm, size_t over_byte
 
 /* The same for --transport auto: first hops of 4 KiB to 2 MiB are timed both ways, and NCCL takes
  * the sizes from which on it is nowhere slower, on no rank. *over_bytes: what came out; SIZE_MAX:
- * there is no such size; comm is as it was, and nccl closed. Collective; all return the same.
- * Errors: NO_MEMORY (nccl is still the caller's), those of shoal_comm_wait. */
+ * there is no such size, and comm is as it was. nccl is comm's or closed, also after a failure.
+ * Collective; all return the same. Errors: NO_MEMORY, those of shoal_comm_wait. */
 shoal_status shoal_nccl_use_if_faster(size_t *over_bytes, shoal_nccl *nccl, shoal_comm *comm);
 
 /* "2.21.5" */

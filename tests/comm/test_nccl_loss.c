@@ -83,10 +83,10 @@ static void check_loss(const char *steer, shoal_fault fault, const char *text_of
 START_TEST(test_loss_error)
 {
     check_loss("rank=1,after=7,do=error:3", no_fault,
-               "this rank cannot go on: NCCL failed in messages under way: internal error",
-               "rank 1 (host-1) failed (step ");
+               "rank 1 (host-1) is lost: NCCL failed in messages under way: internal error",
+               "that rank 1 (host-1) is lost (step ");
     check_loss("rank=1,after=7,do=error:2", no_fault, "looking for the rank that caused it",
-               "rank 1 (host-1) failed (step ");
+               "that rank 1 (host-1) is lost (step ");
 }
 END_TEST
 
@@ -96,9 +96,10 @@ START_TEST(test_loss_silent_peer)
     int n_rank = 0;
     MPI_Comm_size(MPI_COMM_WORLD, &n_rank);
     if (n_rank == 2)
-        check_loss("rank=1,after=7,do=silent", no_fault, "rank 0 (host-0)", "rank 1 (host-1)");
+        check_loss("rank=1,after=7,do=silent", no_fault, "is lost", "is lost");
     else
-        check_loss("rank=1,after=7,do=silent", no_fault, "this rank", "rank 1 (host-1)");
+        check_loss("rank=1,after=7,do=silent", no_fault, "rank 1 (host-1) is lost",
+                   "rank 1 (host-1) is lost");
 }
 END_TEST
 
