@@ -451,6 +451,32 @@ START_TEST(streams_wait_for_events_only)
 }
 END_TEST
 
+static int is_set(void *arg)
+{
+    return *static_cast<int *>(arg);
+}
+
+START_TEST(a_held_stream_waits)
+{
+    reset();
+    cudaStream_t held;
+    cudaEvent_t behind;
+    int set = 0;
+    ck_assert_int_eq(cudaStreamCreateWithFlags(&held, cudaStreamNonBlocking), cudaSuccess);
+    ck_assert_int_eq(cudaEventCreateWithFlags(&behind, cudaEventDisableTiming), cudaSuccess);
+    emu_stream_hold(held, is_set, &set);
+    ck_assert_int_eq(cudaEventRecord(behind, held), cudaSuccess);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(cudaEventQuery(behind), cudaErrorNotReady);
+    set = 1;
+    int n = 0;
+    while (cudaEventQuery(behind) != cudaSuccess && n < 1000)
+        n++;
+    ck_assert_int_lt(n, 1000);
+    assert_no_problem();
+}
+END_TEST
+
 START_TEST(graphs_replay)
 {
     reset();
@@ -552,6 +578,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, memory_is_counted);
     SHOAL_TEST(suite, a_host_that_does_not_wait_reads_too_early);
     SHOAL_TEST(suite, streams_wait_for_events_only);
+    SHOAL_TEST(suite, a_held_stream_waits);
     SHOAL_TEST(suite, graphs_replay);
     SHOAL_TEST(suite, devices_fail_when_they_are_told_to);
     SHOAL_TEST(suite, a_host_that_touches_device_memory_crashes);

@@ -48,6 +48,11 @@ void emu_reset(const emu_config &config);
  * was allowed. */
 const char *emu_problems();
 
+/* For a library that enqueues on a stream by itself (the stand-in for NCCL): nothing behind this
+ * place of the stream happens before ready(arg) is true. It is called whenever the stream could get
+ * on, never after it was true. */
+extern "C" void emu_stream_hold(void *stream, int (*ready)(void *arg), void *arg);
+
 /* Kernels launched, threads run, and changes between fibers since the last reset. */
 struct emu_counters {
     uint64_t n_launch, n_thread, n_switch;

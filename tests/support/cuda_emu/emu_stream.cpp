@@ -2,6 +2,8 @@
  * says that the device has got to it. */
 #include "emu_private.h"
 
+#include <sched.h>
+
 #include <chrono>
 #include <deque>
 #include <memory>
@@ -19,6 +21,7 @@ struct operation {
     std::function<bool()> run; /* false: the launch failed */
     emu_event *wait;           /* not before this many of its records are done */
     uint64_t wait_for;
+    std::function<bool()> ready; /* nor before this is true, if it is there */
 };
 
 } // namespace
@@ -72,7 +75,16 @@ double now_ms()
 
 bool may_run(const operation &o)
 {
-    return o.wait == nullptr || o.wait->n_passed >= o.wait_for;
+    return (o.wait == nullptr || o.wait->n_passed >= o.wait_for) && (!o.ready || o.ready());
+}
+
+/* Some stream waits for what happens outside, so that nothing is wrong if nothing happens here. */
+bool any_is_held()
+{
+    for (const emu_stream *stream : s.open)
+        if (!stream->operations.empty() && stream->operations.front().ready)
+            return true;
+    return false;
 }
 
 /* The first operation of a stream, if it has one that may run. */
@@ -106,6 +118,10 @@ template <typename F> cudaError_t run_until(emu_stream *stream, F done)
         bool any = advance(&s.legacy);
         for (emu_stream *other : s.open)
             any = advance(other) || any;
+        if (!any && !done() && any_is_held()) {
+            sched_yield();
+            continue;
+        }
         if (!any && !done()) {
             emu__problem("a stream waits for an event that nothing will ever record");
             emu__stick(cudaErrorLaunchFailure);
@@ -145,7 +161,7 @@ cudaError_t enqueue_run(cudaStream_t stream, std::function<void()> run)
                                 run();
                                 return true;
                             },
-                            nullptr, 0});
+                            nullptr, 0, nullptr});
 }
 
 bool capturing(cudaStream_t stream)
@@ -158,6 +174,13 @@ bool capturing(cudaStream_t stream)
 void emu__stream_reset()
 {
     s.clear();
+}
+
+void emu_stream_hold(void *stream, int (*ready)(void *arg), void *arg)
+{
+    of(static_cast<cudaStream_t>(stream))->operations.push_back({nullptr, nullptr, 0, [ready, arg] {
+                                                                     return ready(arg) != 0;
+                                                                 }});
 }
 
 void emu_enqueue(emu_launch launch, cudaStream_t stream)
@@ -174,7 +197,7 @@ void emu_enqueue(emu_launch launch, cudaStream_t stream)
         emu__remember(cudaErrorInvalidConfiguration);
         return;
     }
-    enqueue(stream, {[launch] { return emu__run_grid(launch); }, nullptr, 0});
+    enqueue(stream, {[launch] { return emu__run_grid(launch); }, nullptr, 0, nullptr});
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemcpyKind kind,
@@ -289,7 +312,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 {
     if (const cudaError_t error = emu__entry())
         return error;
-    return enqueue(stream, {nullptr, event, event->n_recorded});
+    return enqueue(stream, {nullptr, event, event->n_recorded, nullptr});
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void *), void *arg)
