@@ -126,24 +126,50 @@ static __device__ __forceinline__ void shoal__begin_tokens(const X *at[T], float
     }
 }
 
+/* The first N of acc's T * R values (in the order of rows) over lanes that are APART, APART / 2,
+ * ... LANES apart. With each step a lane keeps half of the values and gives the other half away, as
+ * long as it has more than one; *first: number of the first that it ends with. */
+template <int N, int APART, int LANES, int T, int R>
+static __device__ __forceinline__ void shoal__fold(float acc[T][R], int32_t *first)
+{
+    const int32_t lane = (int32_t)threadIdx.x % 32;
+    if constexpr (APART >= LANES && N > 1) {
+        const bool upper = (lane & APART) != 0;
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            const int j = i + N / 2;
+            const float low = acc[i / R][i % R], high = acc[j / R][j % R];
+            const float other = __shfl_xor_sync(0xffffffffU, upper ? low : high, APART);
+            acc[i / R][i % R] = (upper ? high : low) + other;
+        }
+        *first += upper ? N / 2 : 0;
+        shoal__fold<N / 2, APART / 2, LANES, T, R>(acc, first);
+    } else if constexpr (APART >= LANES) {
+        acc[0][0] += __shfl_xor_sync(0xffffffffU, acc[0][0], APART);
+        shoal__fold<N, APART / 2, LANES, T, R>(acc, first);
+    }
+}
+
 /* What the lanes of a warp have summed up of a band, acc [T][R rows], to part [n_warp, T, 16] in
  * shared memory: LANES = 16 / R lanes have its rows, every LANES-th the same rows of other
  * columns. */
 template <int T, int R>
 static __device__ __forceinline__ void shoal__part_of_band(float *part, float acc[T][R])
 {
-    enum { LANES = SHOAL_BAND / R };
+    enum {
+        LANES = SHOAL_BAND / R,
+        SHARE = 32 / LANES, /* lanes that have the same rows */
+        LEFT = T * R > SHARE ? T * R / SHARE : 1,
+        TWICE = (SHARE / (T * R) > 1 ? SHARE / (T * R) - 1 : 0) * LANES /* lanes that end alike */
+    };
     const int32_t lane = (int32_t)threadIdx.x % 32, warp = (int32_t)threadIdx.x / 32;
+    int32_t first = 0;
+    shoal__fold<T * R, 16, LANES, T, R>(acc, &first);
 #pragma unroll
-    for (int t = 0; t < T; t++) {
-#pragma unroll
-        for (int r = 0; r < R; r++) {
-#pragma unroll
-            for (int apart = 16; apart >= LANES; apart /= 2)
-                acc[t][r] += __shfl_xor_sync(0xffffffffU, acc[t][r], apart);
-            if (lane < LANES)
-                part[(warp * T + t) * SHOAL_BAND + lane * R + r] = acc[t][r];
-        }
+    for (int i = 0; i < LEFT; i++) {
+        const int32_t t = (first + i) / R, r = (first + i) % R;
+        if ((lane & TWICE) == 0)
+            part[(warp * T + t) * SHOAL_BAND + lane % LANES * R + r] = acc[i / R][i % R];
     }
 }
 

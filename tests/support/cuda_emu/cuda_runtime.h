@@ -61,7 +61,11 @@ struct emu_thread {
     dim3 thread, block, block_dim, grid_dim;
     int lane, warp;
 };
-const emu_thread &emu_self();
+extern __thread const emu_thread *emu__self; /* of this fiber */
+static inline const emu_thread &emu_self()
+{
+    return *emu__self;
+}
 #define threadIdx (emu_self().thread)
 #define blockIdx  (emu_self().block)
 #define blockDim  (emu_self().block_dim)
@@ -106,8 +110,21 @@ static inline T emu_shuffle_any(const char *what, unsigned mask, T value, int so
     return value;
 }
 /* The lane that a lane reads from within its segment of `width`, its own if there is none. */
-int emu_source_lane(int kind, int delta, int width);
 enum { EMU_IDX, EMU_UP, EMU_DOWN, EMU_XOR };
+static inline int emu_source_lane(int kind, int delta, int width)
+{
+    const int lane = emu_self().lane, first = lane & ~(width - 1), in = lane - first;
+    switch (kind) {
+    case EMU_IDX:
+        return first + (delta & (width - 1));
+    case EMU_UP:
+        return in - delta >= 0 ? lane - delta : lane;
+    case EMU_DOWN:
+        return in + delta < width ? lane + delta : lane;
+    default:
+        return (lane ^ delta) < first + width ? lane ^ delta : lane;
+    }
+}
 template <typename T> static inline T __shfl_sync(unsigned mask, T v, int lane, int width = 32)
 {
     return emu_shuffle_any("__shfl_sync", mask, v, emu_source_lane(EMU_IDX, lane, width));

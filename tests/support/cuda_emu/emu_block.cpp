@@ -11,6 +11,8 @@
 #include <ucontext.h>
 #endif
 
+__thread const emu_thread *emu__self;
+
 namespace
 {
 
@@ -37,9 +39,16 @@ struct fiber {
     std::vector<std::vector<async_copy>> group; /* of cp.async; the last is not committed */
 };
 
+/* Which lanes of a warp there are, wait in an operation of the warp, and have ended. */
+struct warp {
+    unsigned exist, waiting, done;
+};
+
 struct block {
     const emu_launch *launch;
     std::vector<fiber> fibers;
+    std::vector<warp> warps;
+    uint64_t random;
     std::vector<int> ready;
     std::vector<unsigned char> shared_room;
     unsigned char *shared;
@@ -138,6 +147,7 @@ void fiber_main()
     if (!current->group.empty() && !(current->group.size() == 1 && current->group[0].empty()))
         fail(place(*current) + " ends with a cp.async that nobody has waited for");
     current->at = DONE;
+    running->warps[(size_t)current->self.warp].done |= 1U << current->self.lane;
     to_scheduler(true);
 }
 
@@ -172,6 +182,7 @@ void resume(fiber *f)
 {
     emu__counters.n_switch++;
     current = f;
+    emu__self = &f->self;
 #if defined(__SANITIZE_ADDRESS__)
     void *fake_stack = nullptr;
     __sanitizer_start_switch_fiber(&fake_stack, f->stack, stack_bytes);
@@ -220,6 +231,13 @@ bool settle(block *b)
     return n_done + n_block == b->fibers.size();
 }
 
+/* Below n: whose turn it is. The next of the block's own stream of numbers (Knuth's MMIX). */
+size_t pick_of(block *b, size_t n)
+{
+    b->random = b->random * 6364136223846793005U + 1442695040888963407U;
+    return (size_t)((b->random >> 32) * n >> 32);
+}
+
 void run_block(block *b, dim3 at)
 {
     const emu_launch &launch = *b->launch;
@@ -227,8 +245,11 @@ void run_block(block *b, dim3 at)
     if (!b->shared_room.empty())
         memset(b->shared_room.data(), EMU_FRESH, b->shared_room.size());
     b->ready.clear();
+    for (warp &one : b->warps)
+        one = {};
     for (size_t i = 0; i < b->fibers.size(); i++) {
         fiber *f = &b->fibers[i];
+        b->warps[i / 32].exist |= 1U << i % 32;
         f->self.thread =
             dim3((unsigned)i % dim.x, (unsigned)i / dim.x % dim.y, (unsigned)i / dim.x / dim.y);
         f->self.block = at;
@@ -245,7 +266,7 @@ void run_block(block *b, dim3 at)
     while (!b->failed) {
         if (b->ready.empty() && !settle(b))
             break;
-        const size_t pick = (size_t)(emu__random() % b->ready.size());
+        const size_t pick = pick_of(b, b->ready.size());
         fiber *f = &b->fibers[(size_t)b->ready[pick]];
         b->ready[pick] = b->ready.back();
         b->ready.pop_back();
@@ -260,6 +281,8 @@ bool emu__run_grid(const emu_launch &launch)
     block b{};
     b.launch = &launch;
     b.fibers.resize((size_t)launch.block.x * launch.block.y * launch.block.z);
+    b.warps.resize((b.fibers.size() + 31) / 32);
+    b.random = emu__random();
     b.shared_room.resize(launch.shared_bytes + 2 * shared_zone + 128);
     const uintptr_t room =
         (reinterpret_cast<uintptr_t>(b.shared_room.data()) + shared_zone + 127) / 128 * 128;
@@ -286,11 +309,6 @@ bool emu__run_grid(const emu_launch &launch)
     }
     running = nullptr;
     return !b.failed;
-}
-
-const emu_thread &emu_self()
-{
-    return current->self;
 }
 
 void *emu_shared()
@@ -344,30 +362,33 @@ void emu_warp_meet(const char *what, unsigned mask, void *brought, emu_resolve_f
     me->mask = mask;
     me->brought = brought;
     me->at = AT_WARP;
+    warp *w = &b->warps[(size_t)me->self.warp];
+    w->waiting |= 1U << me->self.lane;
     if ((mask >> me->self.lane & 1U) == 0)
         fail(place(*me) + " calls " + what + " with a mask that it is not in");
-    bool all = true;
-    void *each[32] = {};
-    for (int lane = 0; lane < 32 && !b->failed; lane++) {
-        if ((mask >> lane & 1U) == 0)
-            continue;
-        if (first + (size_t)lane >= b->fibers.size()) {
-            fail(place(*me) + " calls " + what + " with lanes that the block does not have");
-            break;
-        }
-        const fiber &other = b->fibers[first + (size_t)lane];
-        if (other.at == DONE)
-            fail(place(*me) + " waits in " + what + " for a lane that has ended");
-        else if (other.at == AT_WARP && (other.mask != mask || strcmp(other.what, what) != 0))
-            fail(place(*me) + " is in " + what + " while a lane of its mask is in " + other.what +
-                 (other.mask != mask ? " with another mask" : ""));
-        all = all && other.at == AT_WARP;
-        each[lane] = other.brought;
-    }
-    if (b->failed || !all) {
+    else if ((mask & ~w->exist) != 0)
+        fail(place(*me) + " calls " + what + " with lanes that the block does not have");
+    else if ((mask & w->done) != 0)
+        fail(place(*me) + " waits in " + what + " for a lane that has ended");
+    if (b->failed || (w->waiting & mask) != mask) {
         to_scheduler(false);
         return;
     }
+    void *each[32] = {};
+    for (int lane = 0; lane < 32; lane++) {
+        if ((mask >> lane & 1U) == 0)
+            continue;
+        const fiber &other = b->fibers[first + (size_t)lane];
+        each[lane] = other.brought;
+        if (other.mask != mask || (other.what != what && strcmp(other.what, what) != 0))
+            fail(place(*me) + " is in " + what + " while a lane of its mask is in " + other.what +
+                 (other.mask != mask ? " with another mask" : ""));
+    }
+    if (b->failed) {
+        to_scheduler(false);
+        return;
+    }
+    w->waiting &= ~mask;
     resolve(each, mask);
     for (int lane = 0; lane < 32; lane++) {
         if ((mask >> lane & 1U) == 0)

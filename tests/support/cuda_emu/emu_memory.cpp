@@ -45,9 +45,52 @@ thread_local struct at_end { /* what a program has not freed is freed when its t
     }
 } at_end;
 
-void protect(const piece &p, int how)
+/* Device memory has a protection key where the processor has such keys: opening it is then one
+ * instruction. Elsewhere it is a call of the system for each piece. -1: no keys. */
+int key_of_device_memory()
 {
-    (void)mprotect(p.room, p.room_bytes, how);
+#if defined(__x86_64__)
+    static const int key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    return key;
+#else
+    return -1;
+#endif
+}
+
+void protect(const piece &p, bool open)
+{
+    (void)mprotect(p.room, p.room_bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+/* The device's memory for this thread. */
+void protect_all(bool open)
+{
+    const int key = key_of_device_memory();
+#if defined(__x86_64__)
+    if (key >= 0) {
+        (void)pkey_set(key, open ? 0 : PKEY_DISABLE_ACCESS);
+        return;
+    }
+#endif
+    (void)key;
+    for (const auto &p : w.device)
+        protect(p.second, open);
+}
+
+/* What was just allocated. */
+void protect_new(const piece &p)
+{
+    const int key = key_of_device_memory();
+#if defined(__x86_64__)
+    if (key >= 0) {
+        (void)pkey_mprotect(p.room, p.room_bytes, PROT_READ | PROT_WRITE, key);
+        protect_all(w.device_time > 0);
+        return;
+    }
+#endif
+    (void)key;
+    if (w.device_time == 0)
+        protect(p, false);
 }
 
 void *make(std::map<uintptr_t, piece> &pieces, size_t n_bytes, int device)
@@ -66,8 +109,8 @@ void *make(std::map<uintptr_t, piece> &pieces, size_t n_bytes, int device)
     ASAN_POISON_MEMORY_REGION(at + n_bytes, room_bytes - zone_bytes - n_bytes);
     const piece p = {n_bytes, room_bytes, device, room};
     pieces[reinterpret_cast<uintptr_t>(at)] = p;
-    if (&pieces == &w.device && w.device_time == 0)
-        protect(p, PROT_NONE);
+    if (&pieces == &w.device)
+        protect_new(p);
     return at;
 }
 
@@ -120,15 +163,13 @@ cudaError_t release(std::map<uintptr_t, piece> &pieces, void *pointer, const cha
 emu__device_time::emu__device_time()
 {
     if (w.device_time++ == 0)
-        for (const auto &p : w.device)
-            protect(p.second, PROT_READ | PROT_WRITE);
+        protect_all(true);
 }
 
 emu__device_time::~emu__device_time()
 {
     if (--w.device_time == 0)
-        for (const auto &p : w.device)
-            protect(p.second, PROT_NONE);
+        protect_all(false);
 }
 
 emu_config emu_default_config()

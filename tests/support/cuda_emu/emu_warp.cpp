@@ -66,23 +66,3 @@ uint32_t emu_shuffle(const char *what, unsigned mask, uint32_t value, int source
     emu_warp_meet(what, mask, &w, resolve_shuffle);
     return w.out;
 }
-
-int emu_source_lane(int kind, int delta, int width)
-{
-    const int lane = emu_self().lane, first = lane / width * width, in = lane - first;
-    int source = in;
-    switch (kind) {
-    case EMU_IDX:
-        source = delta & (width - 1);
-        break;
-    case EMU_UP:
-        source = in - delta >= 0 ? in - delta : in;
-        break;
-    case EMU_DOWN:
-        source = in + delta < width ? in + delta : in;
-        break;
-    case EMU_XOR:
-        return (lane ^ delta) < first + width ? lane ^ delta : lane;
-    }
-    return first + source;
-}
