@@ -75,8 +75,8 @@ typedef struct shoal__nccl_report { /* on the wire, little-endian */
     int64_t since_us;  /* how long its oldest group has been under way */
     uint32_t awaits;   /* 1: in its oldest group your message has not come */
     uint32_t broken;   /* shoal__nccl_result that ended its communicator; 0: none */
+    uint32_t moves;    /* 1: with another rank its oldest group has got on */
     uint32_t question; /* 1: answer with yours */
-    uint32_t pad;
 } shoal__nccl_report;
 
 _Static_assert(sizeof(shoal__nccl_report) == 40, "a report is 40 bytes on the wire");

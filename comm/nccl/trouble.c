@@ -8,8 +8,10 @@
  *   late      a peer of the group that has not started its part: it computes, or waits for somebody
  *             else. Nobody is blamed.
  *   stalled   all have started, and the deadline is over. Whose message has not come, as the marks
- *             at the ends of the buffers show, is to blame. If messages of several are missing
- *             here, or several miss this rank's, it is this rank.
+ *             at the ends of the buffers show, is to blame; but this rank is if messages of several
+ *             are missing here, or several miss this rank's, or if that one gets on with others and
+ *             this one with nobody. Between two ranks alone nobody can tell, and each blames the
+ *             other.
  *   broken    NCCL gave an error. What cannot come from outside is this rank's own. A connection
  *             that broke may be the echo of a lost rank: when all others have answered, nobody is
  *             lost, and the rank where it broke first gives up. Who does not answer within the
@@ -99,6 +101,26 @@ static bool misses(const shoal_nccl *t, int32_t peer)
     return false;
 }
 
+static bool is_in_oldest_group(const shoal_nccl *t, int32_t peer)
+{
+    for (const shoal__nccl_message *m = t->live; m != NULL; m = m->next)
+        if (shoal__nccl_is_in_group(m, t->n_done) && m->peer == peer)
+            return true;
+    return false;
+}
+
+/* Whether a message of the oldest group has come, or somebody in it is through with the hop. */
+static bool moves(const shoal_nccl *t)
+{
+    for (const shoal__nccl_message *m = t->live; m != NULL; m = m->next)
+        if (shoal__nccl_is_in_group(m, t->n_done) && m->is_recv && has_come(m))
+            return true;
+    for (int32_t r = 0; r < t->base.n_rank; r++)
+        if (t->peer[r].heard.n_done > t->n_done && is_in_oldest_group(t, r))
+            return true;
+    return false;
+}
+
 static void tell(shoal_nccl *t, int32_t rank, int64_t now, bool question)
 {
     shoal__nccl_peer *peer = &t->peer[rank];
@@ -116,6 +138,7 @@ static void tell(shoal_nccl *t, int32_t rank, int64_t now, bool question)
                                 : 0,
         .awaits = under_way && misses(t, rank),
         .broken = (uint32_t)t->broken,
+        .moves = under_way && moves(t),
         .question = question,
     };
     peer->told_us = now;
@@ -175,10 +198,7 @@ static findings look_at_group(const shoal_nccl *t, int64_t now)
     uint64_t hop = t->n_done;
     findings f = {.since_us = now - t->hop[hop % SHOAL__NCCL_HOPS].start_us};
     for (int32_t r = 0; r < t->base.n_rank; r++) {
-        bool is_peer = false;
-        for (const shoal__nccl_message *m = t->live; m != NULL; m = m->next)
-            is_peer = is_peer || (shoal__nccl_is_in_group(m, hop) && m->peer == r);
-        if (!is_peer)
+        if (!is_in_oldest_group(t, r))
             continue;
         const shoal__nccl_peer *peer = &t->peer[r];
         const shoal__nccl_report *said = &peer->heard;
@@ -204,7 +224,9 @@ static shoal_status look_at_stall(shoal_nccl *t, int64_t now)
         return SHOAL_OK;
     int32_t suspect = f.n_missing == 1 ? f.missing : f.n_missed_by == 1 ? f.missed_by : -1;
     char reason[256];
-    if (f.n_missing < 2 && f.n_missed_by < 2 && suspect >= 0) {
+    bool other = suspect >= 0 && f.n_missing < 2 && f.n_missed_by < 2 &&
+                 (moves(t) || t->peer[suspect].heard.moves == 0);
+    if (other) {
         snprintf(reason, sizeof reason,
                  "it answers by MPI, but by NCCL nothing has moved between it and this rank (%d) "
                  "for %.1f s",
