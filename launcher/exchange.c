@@ -72,12 +72,11 @@ static shoal_status settle(bool *good, shoal_session *s, shoal_status mine)
         memcpy(tried.text, s->log->error, sizeof tried.text);
     if (mine == SHOAL_PEER_LOST || mine == SHOAL_INTERRUPTED)
         return shoal_fail(s->log, mine, "%s", tried.text);
-    if (s->rank == 0)
+    if (s->rank == 0) {
         all = calloc((size_t)s->n_rank, sizeof *all);
-    STAGE(s, "choosing the transport",
-          s->rank != 0 || all != NULL
-              ? SHOAL_OK
-              : shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory to choose the transport"));
+        if (all == NULL)
+            return shoal_fail(s->log, SHOAL_NO_MEMORY, "no memory to choose the transport");
+    }
     shoal_status status = shoal_comm_gather(s->comm, all, &tried, sizeof tried, 0);
     int32_t bad = 0;
     if (status == SHOAL_OK && s->rank == 0) {

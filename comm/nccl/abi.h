@@ -9,8 +9,7 @@
 #include <limits.h>
 #include <stddef.h>
 
-/* Non-blocking communicators came with 2.14; those before 2.18 may hang when they are aborted while
- * they connect. */
+/* Non-blocking communicators came with 2.14; the config below is as of 2.18 (2023). */
 #define SHOAL__NCCL_VERSION_MIN 21800
 
 typedef struct shoal__nccl_comm shoal__nccl_comm; /* ncclComm */

@@ -120,7 +120,7 @@ static shoal_status verdicts_open(verdicts *v, shoal_comm *comm)
 {
     int32_t n_rank = comm->n_rank;
     *v = (verdicts){.comm = comm,
-                    .request = calloc((size_t)(2 * n_rank), sizeof(shoal_request)),
+                    .request = calloc(2 * (size_t)n_rank, sizeof(shoal_request)),
                     .word = calloc((size_t)n_rank, sizeof(int32_t))};
     if (v->request == NULL || v->word == NULL)
         return shoal_fail(comm->log, SHOAL_NO_MEMORY, "no memory to start NCCL");
