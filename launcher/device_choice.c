@@ -103,8 +103,8 @@ static shoal_status fail_none(const assignment *a, int32_t rank, const char *wan
             "one with -DSHOAL_CUDA=ON (docs/GPU.md), or use --device cpu",
             (int)rank, a->host[rank], wanted);
     return shoal_fail(a->log, SHOAL_UNAVAILABLE,
-                      "rank %d (%s): --device %s, but it sees no GPU%s%s; use --device cpu there",
-                      (int)rank, a->host[rank], wanted, c->why[0] != '\0' ? ": " : "", c->why);
+                      "rank %d (%s): --device %s, but it sees no GPU%s%s", (int)rank, a->host[rank],
+                      wanted, c->why[0] != '\0' ? ": " : "; use --device cpu there", c->why);
 }
 
 /* cuda:N: it has been asked for, so it may be shared. */

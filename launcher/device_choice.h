@@ -36,7 +36,7 @@ typedef struct shoal_device_claim {
     int32_t n_device;    /* that its process sees, at most SHOAL_DEVICE_HOST_MAX */
     int32_t has_backend; /* 1: its build knows GPUs */
     char bus_id[SHOAL_DEVICE_HOST_MAX][32]; /* of each; "": not known, then its number tells */
-    char why[160];                          /* that it sees none */
+    char why[256];                          /* that it sees none */
 } shoal_device_claim;
 
 /* index [n_rank]: the GPU of each rank, -1: none. host [n_rank]: their names. Errors: UNAVAILABLE,

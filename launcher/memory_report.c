@@ -132,7 +132,8 @@ static void advise_cache(char text[512], const shoal_memory_shortage *s)
     char a[SHOAL_BYTES_TEXT], b[SHOAL_BYTES_TEXT];
     const uint64_t beside = s->device_bytes - s->expert_bytes, over = beside - s->free_bytes;
     const double left = s->kv_bytes > over ? (double)(s->kv_bytes - over) / (double)s->kv_bytes : 0;
-    const int32_t n_context = (int32_t)(left * s->n_context) / 64 * 64;
+    const int32_t round = s->n_context >= 1024 ? 64 : 1;
+    const int32_t n_context = (int32_t)(left * s->n_context) / round * round;
     int n = snprintf(text, 512, "Even without experts it needs %s, of which %s are the kv cache. ",
                      shoal_bytes_text(a, beside), shoal_bytes_text(b, s->kv_bytes));
     if (n <= 0 || n >= 512)

@@ -128,7 +128,9 @@ START_TEST(what_is_not_there_is_refused)
     begin(&w);
     add(&w, "a", "cuda:0", 0);
     strcpy(w.claim[0].why, "the driver is too old");
-    EXPECT_REFUSED(&w, "rank 0 (a)", "sees no GPU: the driver is too old", "--device cpu");
+    EXPECT_REFUSED(&w, "rank 0 (a)", "sees no GPU: the driver is too old");
+    w.claim[0].why[0] = '\0';
+    EXPECT_REFUSED(&w, "rank 0 (a)", "sees no GPU; use --device cpu");
     begin(&w);
     add(&w, "a", "cuda", 0);
     w.claim[0].has_backend = 0;
