@@ -218,7 +218,7 @@ static shoal_status measure_bus(shoal_probe_rank *rank, bench *b)
 /* The best of a few runs of small kernels: one behind the other, and each waited for. */
 static shoal_status measure_calls(shoal_probe_rank *rank, bench *b)
 {
-    enum { N_RUN = 5, N_CALL = 100, N_VALUE = 32 };
+    enum { N_RUN = 5, N_CALL = 100, N_ROUND = 25, N_VALUE = 32 };
     double launch_us = 1e9, round_us = 1e9;
     for (int32_t run = 0; run < N_RUN; run++) {
         int64_t start_us = shoal_clock_us();
@@ -228,11 +228,11 @@ static shoal_status measure_calls(shoal_probe_rank *rank, bench *b)
         launch_us = each_us < launch_us ? each_us : launch_us;
         SHOAL_TRY(shoal_op_sync(b->compute));
         start_us = shoal_clock_us();
-        for (int32_t i = 0; i < N_CALL / 4; i++) {
+        for (int32_t i = 0; i < N_ROUND; i++) {
             shoal_op_scale(b->compute, b->y, 1, N_VALUE);
             SHOAL_TRY(shoal_op_sync(b->compute));
         }
-        const double both_us = (double)(shoal_clock_us() - start_us) / (N_CALL / 4);
+        const double both_us = (double)(shoal_clock_us() - start_us) / N_ROUND;
         round_us = both_us < round_us ? both_us : round_us;
     }
     rank->launch_us = launch_us;
