@@ -46,8 +46,7 @@ const char *shoal__cuda_advice(cudaError_t error)
         return "another process may have taken memory (nvidia-smi shows who has it)";
     default:
         return "it may have fallen off the bus, or been reset: `dmesg | grep -i xid` tells what "
-               "the "
-               "driver saw; check its power and its slot, or go on without it (--device cpu)";
+               "the driver saw; check its power and its slot, or go on without it (--device cpu)";
     }
 }
 

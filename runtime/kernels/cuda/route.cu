@@ -1,7 +1,6 @@
-/* The router's choice (runtime/kernels/route.h). A warp a row, 4 rows a block; lane l has experts
- * l, l + 32,
- * ... in registers' place in shared memory. The largest is found by comparing (score, index) pairs
- * over the lanes, so ties go to the lower index. Bound by launching it. */
+/* The router's choice (route.h). A warp a row, 4 rows a block; lane l has experts l, l + 32, ... of
+ * its row's scores in shared memory. The largest is found by comparing (score, index) pairs over
+ * the lanes, so ties go to the lower index. Bound by launching it. */
 #include "runtime/kernels/cuda/kernels.cuh"
 #include "runtime/kernels/cuda/numbers.cuh"
 

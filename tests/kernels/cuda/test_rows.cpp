@@ -59,8 +59,9 @@ static void assert_groups(both &b, int32_t n_row, int32_t n_col, const shoal_act
         x[(size_t)i] = 0.0F; /* a group without a scale */
     if (n_row > 1 && kind == nullptr)
         x[(size_t)ld] = NAN, x[(size_t)ld + 2] = INFINITY;
-    std::vector<shoal_int8_group> want((size_t)(n_row * ld_y));
-    memset(want.data(), 0x11, want.size() * sizeof want[0]);
+    shoal_int8_group unset;
+    memset(&unset, 0x11, sizeof unset);
+    std::vector<shoal_int8_group> want((size_t)(n_row * ld_y), unset);
     shoal_int8_group *y = b.vram(want);
     const float *on_device = b.vram(x);
     if (kind == nullptr) {
