@@ -66,6 +66,7 @@ typedef struct shoal_device_ops {
     void (*upload)(shoal_device *d, void *to, size_t to_pitch, const void *from, size_t from_pitch,
                    size_t n_bytes, int32_t n_row);
     void (*fetch)(shoal_device *d, void *to, const void *from, size_t n_bytes);
+    bool (*run_next)(shoal_device *d, shoal_op_run *run);
     bool (*mark)(shoal_device *d, int32_t i);
     shoal_status (*wait)(shoal_device *d, int32_t i);
     shoal_status (*sync)(shoal_device *d);

@@ -188,6 +188,31 @@ void shoal_op_upload(const shoal_compute *c, void *to, size_t to_pitch, const vo
                      size_t from_pitch, size_t n_bytes, int32_t n_row);
 void shoal_op_fetch(const shoal_compute *c, void *to, const void *from, size_t n_bytes);
 
+/* Operations that are enqueued alike again and again, as those of a layer are while tokens are
+ * decoded:
+ *
+ *     shoal_op_run run = {.key = ...};
+ *     while (shoal_op_next(c, &run)) { operations, and nothing else }
+ *
+ * The same key stands for the same operations with the same arguments, always; what host memory
+ * holds may be another each time. A device may record them and enqueue the record from then on
+ * instead of running the body; a CPU rank runs it once. A body neither waits nor enqueues gathers.
+ */
+typedef struct shoal_op_key {
+    int32_t what; /* which body */
+    int32_t layer;
+    int32_t row0; /* of the step, where its part begins */
+    int32_t n_row;
+    int32_t n_seen; /* whatever else sizes the work */
+} shoal_op_key;
+
+typedef struct shoal_op_run {
+    shoal_op_key key;
+    int32_t turn; /* 0 at first */
+} shoal_op_run;
+
+bool shoal_op_next(const shoal_compute *c, shoal_op_run *run);
+
 #define SHOAL_N_MARK 64 /* marks of a device */
 
 /* mark: note as mark i (taken modulo SHOAL_N_MARK) what is enqueued so far; true if it has all

@@ -209,6 +209,11 @@ void shoal_op_fetch(const shoal_compute *c, void *to, const void *from, size_t n
         memcpy(to, from, n_bytes);
 }
 
+bool shoal_op_next(const shoal_compute *c, shoal_op_run *run)
+{
+    return c->device != NULL ? c->device->ops->run_next(c->device, run) : run->turn++ == 0;
+}
+
 bool shoal_op_mark(const shoal_compute *c, int32_t i)
 {
     return c->device == NULL || c->device->ops->mark(c->device, i);

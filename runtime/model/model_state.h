@@ -182,6 +182,10 @@ void shoal__attention_gqa(shoal_model *model, const shoal_forward_input *in, int
 shoal_rows shoal__normed_rows(shoal_model *model, const shoal_matrix *const *w, int32_t n_matrix,
                               int32_t n_row);
 
+/* Bodies that a device may record (ops.h, shoal_op_run), by layer. */
+enum { SHOAL__RUN_ATTENTION, SHOAL__RUN_ROUTER, SHOAL__RUN_SHARED, SHOAL__RUN_DENSE };
+shoal_op_run shoal__run_of(const shoal_model *model, int32_t what, int32_t layer, int32_t n_row);
+
 /* cos and sin of the step's rows. */
 shoal_rotation shoal__rotation(const shoal_model *model);
 

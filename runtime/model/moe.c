@@ -70,33 +70,40 @@ void shoal__add_residual(shoal_model *model, int32_t n_token)
     add_residual(model, NULL, n_token);
 }
 
-/* step.h, with its integers where they are wanted. */
-static shoal_rows norm(shoal_model *model, int32_t layer, bool int8, int32_t n_token)
+/* step.h, with its integers where they are wanted: where norm leaves them. */
+static shoal_rows normed(const shoal_model *model, bool int8)
+{
+    return (shoal_rows){.f32 = model->step.h, .int8 = int8 ? model->step.h_int8 : NULL};
+}
+
+static void norm(shoal_model *model, int32_t layer, bool int8, int32_t n_token)
 {
     const shoal_spec *s = model->spec;
     shoal_step *step = &model->step;
     shoal_op_rms_norm(&model->compute, step->h, s->n_embd, step->x, s->n_embd,
                       model->weights.layer[layer].mlp_norm, n_token, s->n_embd, s->norm_eps);
-    return int8 ? with_int8(model, step->h_int8, step->h, n_token, s->n_embd)
-                : (shoal_rows){.f32 = step->h};
+    if (int8)
+        (void)with_int8(model, step->h_int8, step->h, n_token, s->n_embd);
 }
 
 void shoal__dense_mlp(shoal_model *model, int32_t layer, int32_t n_token)
 {
     const shoal_mlp_weights *dense = &model->weights.layer[layer].dense;
-    shoal_rows h = norm(model, layer, shoal__takes_int8(model, &dense->gate), n_token);
-    shoal__mlp(model->step.acc, model, dense, h, n_token);
-    shoal__add_residual(model, n_token);
+    const bool int8 = shoal__takes_int8(model, &dense->gate);
+    shoal_op_run run = shoal__run_of(model, SHOAL__RUN_DENSE, layer, n_token);
+    while (shoal_op_next(&model->compute, &run)) {
+        norm(model, layer, int8, n_token);
+        shoal__mlp(model->step.acc, model, dense, normed(model, int8), n_token);
+        shoal__add_residual(model, n_token);
+    }
 }
 
-/* Router logits of the normed rows, and the choice, which the host needs. */
-static shoal_status route(shoal_model *model, const shoal_forward_input *in, int32_t layer,
-                          int32_t moe_layer)
+/* Router logits of the normed rows, and the choice. */
+static void choose(shoal_model *model, int32_t layer, int32_t n)
 {
     const shoal_spec *s = model->spec;
     const shoal_layer_weights *w = &model->weights.layer[layer];
     shoal_step *step = &model->step;
-    int32_t n = in->n_token;
     shoal_matmul_item logits =
         shoal__product(step->router_logits, &w->router, (shoal_rows){.f32 = step->h}, n);
     logits.bias = w->router_bias;
@@ -108,9 +115,21 @@ static shoal_status route(shoal_model *model, const shoal_forward_input *in, int
                                      .select_bias = w->router_select_bias,
                                      .n_token = n};
     shoal_op_route(&model->compute, &choice);
+}
+
+/* Rows normed and their experts chosen, which the host needs. */
+static shoal_status route(shoal_model *model, const shoal_forward_input *in, int32_t layer,
+                          int32_t moe_layer, bool int8)
+{
+    const shoal_step *step = &model->step;
+    shoal_op_run run = shoal__run_of(model, SHOAL__RUN_ROUTER, layer, in->n_token);
+    while (shoal_op_next(&model->compute, &run)) {
+        norm(model, layer, int8, in->n_token);
+        choose(model, layer, in->n_token);
+    }
     SHOAL_TRY(shoal_op_sync(&model->compute));
     if (in->capture != NULL) {
-        size_t top_k = (size_t)s->router.top_k, n_choice = (size_t)n * top_k;
+        size_t top_k = (size_t)model->spec->router.top_k, n_choice = (size_t)in->n_token * top_k;
         size_t at = shoal__captured_row(model, moe_layer) * top_k;
         memcpy(in->capture->expert + at, step->topk_expert, n_choice * sizeof(int32_t));
         memcpy(in->capture->weight + at, step->topk_weight, n_choice * sizeof(float));
@@ -123,13 +142,16 @@ static void shared_experts(shoal_model *model, int32_t layer, shoal_rows h, int3
 {
     const shoal_layer_weights *w = &model->weights.layer[layer];
     shoal_step *step = &model->step;
-    shoal__mlp(step->shared, model, &w->shared, h, n);
-    if (!model->spec->shared_gated)
-        return;
-    const shoal_matmul_item gate =
-        shoal__product(step->gate, &w->shared_gate, (shoal_rows){.f32 = h.f32}, n);
-    shoal_op_matmul_many(&model->compute, &gate, 1);
-    shoal_op_gate_rows(&model->compute, step->shared, step->gate, n, model->spec->n_embd);
+    shoal_op_run run = shoal__run_of(model, SHOAL__RUN_SHARED, layer, n);
+    while (shoal_op_next(&model->compute, &run)) {
+        shoal__mlp(step->shared, model, &w->shared, h, n);
+        if (!model->spec->shared_gated)
+            continue;
+        const shoal_matmul_item gate =
+            shoal__product(step->gate, &w->shared_gate, (shoal_rows){.f32 = h.f32}, n);
+        shoal_op_matmul_many(&model->compute, &gate, 1);
+        shoal_op_gate_rows(&model->compute, step->shared, step->gate, n, model->spec->n_embd);
+    }
 }
 
 shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_forward_input *in,
@@ -144,8 +166,9 @@ shoal_status shoal__moe_send(shoal_model *model, shoal_exchange *x, const shoal_
     if (n > 0) {
         bool shared_int8 =
             shared && shoal__takes_int8(model, &model->weights.layer[layer].shared.gate);
-        h = norm(model, layer, shared_int8 || model->wire.dispatch == SHOAL_WIRE_INT8, n);
-        SHOAL_TRY(route(model, in, layer, moe_layer));
+        const bool int8 = shared_int8 || model->wire.dispatch == SHOAL_WIRE_INT8;
+        h = normed(model, int8);
+        SHOAL_TRY(route(model, in, layer, moe_layer, int8));
     }
     shoal__lap(model, &times->router_us);
     shoal_plan_build(x, step->topk_expert, step->topk_weight, n, placed->owner, placed->local_of,

@@ -288,22 +288,25 @@ cudaError_t launch_rows(const rows_job &job, const shoal__cuda_cache &c, int32_t
     return cudaGetLastError();
 }
 
-/* Rows from row0 on whose parts fit into the room together, and the segments that one of them sees
- * at most. 0: not even the first one's. */
-int32_t rows_that_fit(const shoal_attend *a, int32_t row0, int32_t *n_segment)
+/* Most segments that a row of the step sees. */
+int32_t most_segments(const shoal_attend *a)
 {
-    const size_t d_v = (size_t)a->cache->shape.d_v, n_head = (size_t)a->n_head;
-    int32_t most = 0, n = 0;
-    for (; row0 + n < a->n_token && n < N_ROW_MAX; n++) {
-        const int32_t own = segments_of(a->window, a->place[row0 + n].position);
-        const int32_t with = own > most ? own : most;
-        const size_t n_part = ((size_t)n + 1) * n_head * (size_t)with * (d_v + 2);
-        if (with > 1 && n_part > a->room->n_part)
-            break;
-        most = with;
+    int32_t most = 1;
+    for (int32_t row = 0; row < a->n_token; row++) {
+        const int32_t own = segments_of(a->window, a->place[row].position);
+        most = own > most ? own : most;
     }
-    *n_segment = most;
-    return n;
+    return most;
+}
+
+/* Rows whose parts there is room for, if each has n_segment. It does not depend on where single
+ * rows stand: launches of equal n_token and n_segment are the same ones. */
+int32_t rows_that_fit(const shoal_attend *a, int32_t n_segment)
+{
+    const size_t row_parts =
+        (size_t)a->n_head * (size_t)n_segment * ((size_t)a->cache->shape.d_v + 2);
+    const size_t n = n_segment > 1 ? a->room->n_part / row_parts : (size_t)N_ROW_MAX;
+    return n < (size_t)N_ROW_MAX ? (int32_t)n : N_ROW_MAX;
 }
 
 } // namespace
@@ -314,12 +317,13 @@ cudaError_t shoal_cuda_attend(const shoal_attend *a, const shoal_place *place, c
     if (a->n_token > 0 && (c.d_v > PER_THREAD * N_THREAD || a->n_head % c.n_head != 0))
         return cudaErrorInvalidValue;
     cudaError_t error = cudaSuccess;
-    int32_t n_row = 0;
-    for (int32_t row = 0; row < a->n_token && error == cudaSuccess; row += n_row) {
+    const int32_t n_segment = most_segments(a), n_fit = rows_that_fit(a, n_segment);
+    if (n_fit == 0)
+        return cudaErrorInvalidValue;
+    for (int32_t row = 0; row < a->n_token && error == cudaSuccess; row += n_fit) {
+        const int32_t n_row = a->n_token - row < n_fit ? a->n_token - row : n_fit;
         rows_job job = {};
-        n_row = rows_that_fit(a, row, &job.n_segment);
-        if (n_row == 0)
-            return cudaErrorInvalidValue;
+        job.n_segment = n_segment;
         const int64_t query = (int64_t)row * a->n_head;
         job.out = a->out + query * c.d_v;
         job.query = a->query + query * c.d_k;

@@ -119,6 +119,7 @@ cudaError_t make_ring(shoal__cuda_device *d, int32_t n_item)
 /* The device's own things; each may be missing. */
 void release(shoal__cuda_device *d)
 {
+    shoal__cuda_graphs_close(d);
     cudaFree(d->ring.device);
     cudaFreeHost(d->ring.host);
     for (int i = 0; i < SHOAL_N_MARK; i++)
@@ -156,6 +157,8 @@ shoal_status fill(shoal__cuda_device *d, int32_t index, const shoal_device_confi
         error = make_events(d);
     if (error == cudaSuccess)
         error = make_ring(d, config->n_item);
+    if (error == cudaSuccess)
+        error = shoal__cuda_graphs_open(d);
     if (error == cudaSuccess)
         return SHOAL_OK;
     return shoal_fail(

@@ -25,6 +25,22 @@ struct shoal__cuda_ring {
     bool under_way[SHOAL__N_ROOM];     /* passed was recorded */
 };
 
+/* A run of operations that has been asked for: seen once, or recorded (graphs.cu). */
+struct shoal__cuda_run {
+    shoal_op_key key;
+    bool known, seen;
+    cudaGraphExec_t graph;
+};
+
+struct shoal__cuda_graphs {
+    shoal__cuda_run *run; /* a hash table */
+    int32_t n_run;
+    unsigned char *host, *device; /* what recorded runs carry: not used again before they go */
+    size_t used_bytes;
+    bool recording; /* operations go into a graph now */
+    bool off;       /* the driver could not record */
+};
+
 struct shoal__cuda_device : shoal_device {
     shoal_log *log;
     shoal_pool *pool;
@@ -36,6 +52,7 @@ struct shoal__cuda_device : shoal_device {
     cudaStream_t side;                       /* NULL until somebody wants it */
     cudaEvent_t side_mark[SHOAL_SIDE_MARKS]; /* of that stream */
     shoal__cuda_ring ring;
+    shoal__cuda_graphs graphs;
     shoal_status status; /* of the first failure; OK: none so far */
 };
 
@@ -60,6 +77,12 @@ void shoal__cuda_await(shoal__cuda_device *d, cudaEvent_t event);
 /* Cut a piece of n_bytes <= room_bytes, aligned to 256. False: something has failed. What uses it
  * has to be enqueued before the next one is cut. */
 bool shoal__cuda_cut(shoal__cuda_piece *piece, shoal__cuda_device *d, size_t n_bytes);
+
+/* The same while recording: a piece that stays (graphs.cu). */
+bool shoal__cuda_cut_kept(shoal__cuda_piece *piece, shoal__cuda_device *d, size_t n_bytes);
+cudaError_t shoal__cuda_graphs_open(shoal__cuda_device *d);
+void shoal__cuda_graphs_close(shoal__cuda_device *d); /* opened half or not at all is fine */
+bool shoal__cuda_run_next(shoal_device *device, shoal_op_run *turn);
 
 /* The operations (device_ops.cu), and those among them that are no kernels (device_run.cu). */
 extern const shoal_device_ops shoal__cuda_ops;

@@ -236,6 +236,7 @@ extern const shoal_device_ops shoal__cuda_ops = {
     sum_rows,
     upload,
     fetch,
+    shoal__cuda_run_next,
     shoal__cuda_mark,
     shoal__cuda_wait,
     shoal__cuda_sync,

@@ -159,6 +159,94 @@ START_TEST(memory_is_read)
 }
 END_TEST
 
+/* A run whose operands in host memory are others each time: its body is left out from the third
+ * time on, what it does is not. */
+START_TEST(runs_are_recorded)
+{
+    enum { N_ROW = 3, K = 2, N_COL = 40, N_FROM = 7 };
+    both b(8);
+    const std::vector<float> from = some_values(N_FROM * N_COL, 3);
+    const unsigned char *host =
+        b.pinned(reinterpret_cast<const unsigned char *>(from.data()), from.size() * sizeof(float));
+    int32_t *home = b.pinned<int32_t>(nullptr, N_ROW * K);
+    float *acc = b.vram<float>(nullptr, N_ROW * N_COL);
+    int n_body = 0;
+    for (int32_t turn = 0; turn < 6; turn++) {
+        std::vector<float> want(N_ROW * N_COL);
+        for (int32_t i = 0; i < N_ROW * K; i++)
+            home[i] = (turn * 3 + i * 2) % N_FROM;
+        shoal_sum sum = {};
+        sum.from = host, sum.encoding = SHOAL_WIRE_F32, sum.home = home;
+        sum.k = K, sum.n_row = N_ROW, sum.n_col = N_COL;
+        sum.acc = want.data();
+        shoal_op_sum_rows(&b.cpu, &sum);
+        shoal_op_scale(&b.cpu, want.data(), 0.5F, (int64_t)want.size());
+        sum.acc = acc;
+        shoal_op_run run = {{1, 2, 0, N_ROW, 1}, 0};
+        while (shoal_op_next(&b.device, &run)) {
+            n_body++;
+            shoal_op_sum_rows(&b.device, &sum);
+            shoal_op_scale(&b.device, acc, 0.5F, N_ROW * N_COL);
+        }
+        assert_same(b.back(acc, want.size()), want);
+    }
+    ck_assert_int_eq(n_body, 2);
+}
+END_TEST
+
+/* More products than a launch carries, so that a list travels beside it; and more runs than are
+ * kept. */
+START_TEST(recorded_lists_stay)
+{
+    enum { N_ITEM = 12, N_COL = 32, N_ROW = 16, N_RUN = 3500 };
+    both b(9);
+    const std::vector<float> x = some_values(N_ITEM * N_COL, 5);
+    const float *on_device = b.vram(x);
+    std::vector<float> weight = some_values(N_COL * N_ROW, 6), want(N_ITEM * N_ROW);
+    shoal_matrix w = {SHOAL_FORMAT_F32, N_ROW, N_COL, weight.data(), nullptr};
+    shoal_matrix there = w;
+    there.data = b.vram(weight);
+    float *y = b.vram<float>(nullptr, want.size());
+    std::vector<shoal_matmul_item> items(N_ITEM), wanted(N_ITEM);
+    for (int32_t i = 0; i < N_ITEM; i++) {
+        wanted[(size_t)i] = {want.data() + i * N_ROW,
+                             N_ROW,
+                             &w,
+                             x.data() + i * N_COL,
+                             N_COL,
+                             1,
+                             nullptr,
+                             nullptr,
+                             0};
+        items[(size_t)i] = wanted[(size_t)i];
+        items[(size_t)i].y = y + i * N_ROW, items[(size_t)i].w = &there;
+        items[(size_t)i].x = on_device + i * N_COL;
+    }
+    shoal_op_matmul_many(&b.cpu, wanted.data(), N_ITEM);
+    int n_body = 0;
+    for (int32_t turn = 0; turn < 4; turn++) {
+        std::vector<shoal_matmul_item> list = items; /* gone after the call */
+        shoal_op_run run = {{1, 0, 0, 1, 1}, 0};
+        while (shoal_op_next(&b.device, &run)) {
+            n_body++;
+            shoal_op_matmul_many(&b.device, list.data(), N_ITEM);
+        }
+        memset(list.data(), 0x55, list.size() * sizeof list[0]);
+        for (int32_t i = 0; i < 200; i++) /* the ring goes round meanwhile */
+            shoal_op_matmul_many(&b.device, items.data(), N_ITEM);
+        assert_near(b.back(y, want.size()), want, SHOAL_TOLERANCE_MATMUL);
+    }
+    ck_assert_int_eq(n_body, 2);
+    for (int32_t key = 0; key < N_RUN; key++) {
+        shoal_op_run run = {{2, key, 0, 1, 1}, 0};
+        while (shoal_op_next(&b.device, &run))
+            n_body++;
+    }
+    ck_assert_int_eq(n_body, 2 + N_RUN);
+    b.sync();
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, says_what_it_is);
@@ -168,6 +256,8 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, the_ring_goes_round);
     SHOAL_TEST(suite, the_stream_beside);
     SHOAL_TEST(suite, memory_is_read);
+    SHOAL_TEST(suite, runs_are_recorded);
+    SHOAL_TEST(suite, recorded_lists_stay);
 }
 
 SHOAL_TEST_MAIN("kernels.cuda.device", add_tests)
