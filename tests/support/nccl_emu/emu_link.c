@@ -8,21 +8,27 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static size_t aligned(size_t n)
+{
+    return (n + 63) / 64 * 64;
+}
+
 static size_t ring_stride(const shoal__nccl_comm *comm)
 {
-    return sizeof(emu_ring) + comm->settings.ring_bytes;
+    return aligned(sizeof(emu_ring) + comm->settings.ring_bytes);
 }
 
 static emu_ring *ring_of(const shoal__nccl_comm *comm, int from, int to)
 {
     size_t i = (size_t)(from * comm->n_rank + to);
-    return (emu_ring *)(void *)((unsigned char *)(comm->world + 1) + i * ring_stride(comm));
+    unsigned char *first = (unsigned char *)comm->world + aligned(sizeof(emu_world));
+    return (emu_ring *)(void *)(first + i * ring_stride(comm));
 }
 
 bool emu_attach(shoal__nccl_comm *comm)
 {
     size_t n_pair = (size_t)(comm->n_rank * comm->n_rank);
-    comm->world_bytes = sizeof(emu_world) + n_pair * ring_stride(comm);
+    comm->world_bytes = aligned(sizeof(emu_world)) + n_pair * ring_stride(comm);
     int fd = shm_open(comm->name, O_CREAT | O_RDWR, 0600);
     if (fd < 0 || ftruncate(fd, (off_t)comm->world_bytes) != 0)
         return false;
