@@ -2,7 +2,7 @@
  * of one number has the CPU's bits. */
 #include "tests/kernels/cuda/both.h"
 
-START_TEST(norm)
+START_TEST(norms)
 {
     both b(1);
     for (int32_t n_col : {1, 7, 64, 300, 2048}) {
@@ -286,7 +286,7 @@ END_TEST
 
 static void add_tests(Suite *suite)
 {
-    SHOAL_TEST(suite, norm);
+    SHOAL_TEST(suite, norms);
     SHOAL_TEST(suite, activations);
     SHOAL_TEST(suite, integers);
     SHOAL_TEST(suite, sums);
