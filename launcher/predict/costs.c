@@ -223,10 +223,10 @@ double shoal__dense_us(const shoal__costs *c, int32_t rank, double n_row)
 
 double shoal__logits_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit)
 {
-    const double device =
-        rank_of(c, rank)->gpu >= 0 ? shoal__device_ends_us(c, rank, n_row, n_logit) : 0;
-    return device + shoal__pass_us(c, rank, &c->measured->head, n_logit, 1) +
-           (c->ideal.compute ? 0 : n_logit * c->run->spec->n_vocab * LOGIT_NS * 1e-3);
+    const double us = shoal__pass_us(c, rank, &c->measured->head, n_logit, 1);
+    if (rank_of(c, rank)->gpu >= 0)
+        return us + shoal__device_ends_us(c, rank, n_row, n_logit);
+    return us + (c->ideal.compute ? 0 : n_logit * c->run->spec->n_vocab * LOGIT_NS * 1e-3);
 }
 
 double shoal__control_us(const shoal__costs *c, double n_sequence)

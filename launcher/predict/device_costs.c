@@ -132,11 +132,15 @@ double shoal__device_mlp_us(const shoal__costs *c, int32_t rank, double n_row, i
     return values_us(c, rank, n_row * n_ff, 2) + calls_us(c, rank, 5, 0);
 }
 
+enum { LARGEST_BYTES = SHOAL_LARGEST_MAX * 8 };
+
 double shoal__device_ends_us(const shoal__costs *c, int32_t rank, double n_row, double n_logit)
 {
     const shoal_spec *s = c->run->spec;
     const double up = n_row * 4 * ((double)s->n_embd + s->attention.rope.n_rot);
-    const double down = n_logit * 4 * ((double)s->n_vocab + s->n_embd);
-    /* three uploads; norm, rows brought together, integers, logits; two downloads */
-    return calls_us(c, rank, 9, 1) + pcie_us(c, rank, up + down);
+    const double down = n_logit * (4.0 * s->n_embd + LARGEST_BYTES);
+    /* three uploads; norm, rows brought together, integers, logits, the largest of them, which is
+     * all that is drawn from; a download */
+    return values_us(c, rank, n_logit * s->n_vocab, 0.5) + calls_us(c, rank, 9, 1) +
+           pcie_us(c, rank, up + down);
 }
