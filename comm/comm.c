@@ -84,7 +84,7 @@ bool shoal_comm_close(shoal_comm *comm, shoal_status failed)
     bool together = comm->failed == SHOAL_OK && (failed == SHOAL_OK || failed == comm->agreed) &&
                     shoal__barrier(comm, "the end of the run") == SHOAL_OK;
     if (!together && comm->failed == SHOAL_OK) {
-        shoal__liveness_leave(comm, failed);
+        shoal__blame_leave(comm, failed);
         shoal__comm_end(comm, failed);
     }
     shoal__liveness_close(comm);
@@ -196,12 +196,12 @@ shoal_status shoal__transport_failed(shoal_comm *comm, int32_t peer, shoal_statu
 {
     const shoal_loss *loss = &comm->transport->loss;
     if (status == SHOAL_PEER_LOST && loss->known)
-        return loss->rank == comm->rank ? shoal__liveness_give_up(comm, loss->reason)
-                                        : shoal__liveness_blame(comm, loss->rank, loss->reason);
+        return loss->rank == comm->rank ? shoal__blame_self(comm, loss->reason)
+                                        : shoal__blame(comm, loss->rank, loss->reason);
     if (status == SHOAL_PEER_LOST)
-        return shoal__liveness_blame(comm, peer, "the connection to it broke");
+        return shoal__blame(comm, peer, "the connection to it broke");
     if (!comm->struck)
-        shoal__liveness_leave(comm, status);
+        shoal__blame_leave(comm, status);
     return shoal__comm_end(comm, status);
 }
 

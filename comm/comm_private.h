@@ -1,6 +1,7 @@
 /* What the files of comm/ share: the struct behind shoal_comm, and the functions between
- * comm.c (requests and waits), split.c (messages in parts), liveness.c (notices, deadlines, blame)
- * and bringup.c (agree, bcast, gather). Layering: private to comm/ and its tests. */
+ * comm.c (requests and waits), split.c (messages in parts), liveness.c (notices), blame.c
+ * (deadlines, who is lost) and bringup.c (agree, bcast, gather). Layering: private to comm/ and its
+ * tests. */
 #ifndef SHOAL_COMM_COMM_PRIVATE_H
 #define SHOAL_COMM_COMM_PRIVATE_H
 
@@ -115,16 +116,43 @@ void shoal__liveness_close(shoal_comm *comm);
 void shoal__liveness_hear(shoal_comm *comm, int32_t rank);
 /* Read notices, send those that are due, look at deadlines and signals, at comm->now_us. */
 shoal_status shoal__liveness_tick(shoal_comm *comm);
-/* Log that `rank` is lost because of `reason`, announce it, remember it. Returns PEER_LOST. */
-shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason);
-/* Log that this rank itself cannot go on, announce it, remember it. Returns PEER_LOST. */
-shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason);
-/* This rank ends because of `status`, which the others do not know: tell them. */
-void shoal__liveness_leave(shoal_comm *comm, shoal_status status);
 /* Tell everyone (LOST or FAIL) and keep messages moving for the moment it takes them to leave. */
 void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t subject,
                               shoal_status status);
-/* Remember `status`; every later call returns it. */
+
+/* blame.c: each says what it found, announces and remembers it. */
+/* `rank` is lost because of `reason`. Returns PEER_LOST. */
+shoal_status shoal__blame(shoal_comm *comm, int32_t rank, const char *reason);
+/* This rank itself cannot go on. Returns PEER_LOST. */
+shoal_status shoal__blame_self(shoal_comm *comm, const char *reason);
+/* This rank ends because of `status`, which the others do not know: tell them. */
+void shoal__blame_leave(shoal_comm *comm, shoal_status status);
+/* Someone else found a loss or failed: say who said so, and pass it on once. */
+shoal_status shoal__blame_told(shoal_comm *comm, int32_t from, const shoal__notice *notice);
+/* Whether somebody that comm->wait is for is lost, or all wait for each other. */
+shoal_status shoal__blame_look(shoal_comm *comm, int64_t now);
+/* When `rank` becomes lost if it stays silent. */
+int64_t shoal__blame_due_us(const shoal_comm *comm, int32_t rank);
+/* INTERRUPTED, if this process was sent a signal. */
+shoal_status shoal__blame_signal(shoal_comm *comm);
+
+/* Whom a wait (or NULL) is for; -1: nobody. */
+static inline int32_t shoal__wait_subject(const shoal__wait *wait)
+{
+    return wait && wait->first < wait->n ? wait->request[wait->first].peer : -1;
+}
+
+static inline int64_t shoal__min_us(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t shoal__max_us(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* comm.c. Remember `status`; every later call returns it. */
 shoal_status shoal__comm_end(shoal_comm *comm, shoal_status status);
 
 /* bringup.c. Nobody leaves before all have come. */

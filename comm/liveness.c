@@ -1,5 +1,5 @@
-/* Notices, deadlines and blame (rule 6). Who is silent for the deadline while we wait for it is
- * lost; who merely waits says so every interval, and is not. */
+/* Notices: who is alive says so every interval, what the others say is read, and last words are
+ * given the moment that they take to leave (rule 6). Who is lost by all this: blame.c. */
 #include "comm/comm_private.h"
 
 #include <string.h>
@@ -8,40 +8,6 @@
  * because a connection may still be opening, and at most. */
 #define LINGER_MIN_US 20000
 #define LINGER_MAX_US 300000
-
-static double seconds(int64_t us)
-{
-    return (double)us / 1e6;
-}
-
-static int64_t min_us(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max_us(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static const char *phase(const shoal_comm *comm)
-{
-    return comm->wait ? comm->wait->what : "nothing (computing)";
-}
-
-/* "step 3, layer 1" */
-static const char *place(char text[64], int64_t step, int32_t layer)
-{
-    if (step < 0 && layer >= 0)
-        snprintf(text, 64, "loading, layer %d", layer);
-    else if (step < 0)
-        snprintf(text, 64, "before the first step");
-    else if (layer < 0)
-        snprintf(text, 64, "step %lld, outside the layers", (long long)step);
-    else
-        snprintf(text, 64, "step %lld, layer %d", (long long)step, layer);
-    return text;
-}
 
 static shoal_status listen(shoal_comm *comm)
 {
@@ -60,7 +26,7 @@ shoal_status shoal__liveness_open(shoal_comm *comm)
 {
     int64_t now = shoal_comm_now_us(comm);
     comm->deadline_us = (int64_t)(comm->config.deadline_s * 1e6);
-    comm->interval_us = max_us(min_us(1000000, comm->deadline_us / 4), 1);
+    comm->interval_us = shoal__max_us(shoal__min_us(1000000, comm->deadline_us / 4), 1);
     comm->now_us = comm->round_us = comm->tick_us = comm->grace_us = now;
     comm->next_check_us = now + comm->interval_us;
     comm->heard_request = SHOAL_REQUEST_NONE;
@@ -97,14 +63,9 @@ static bool notice_has_left(shoal_comm *comm, shoal_request *request)
     return request->done;
 }
 
-static int32_t waits_for(const shoal__wait *wait)
-{
-    return wait && wait->first < wait->n ? wait->request[wait->first].peer : -1;
-}
-
 static void send_signs_of_life(shoal_comm *comm, int64_t now)
 {
-    int32_t subject = waits_for(comm->wait);
+    int32_t subject = shoal__wait_subject(comm->wait);
     shoal__notice sign = {.kind = subject >= 0 ? SHOAL__NOTICE_WAIT : SHOAL__NOTICE_ALIVE,
                           .subject = subject,
                           .layer = comm->layer,
@@ -174,89 +135,6 @@ void shoal__liveness_announce(shoal_comm *comm, shoal__notice_kind kind, int32_t
     }
 }
 
-void shoal__liveness_leave(shoal_comm *comm, shoal_status status)
-{
-    char where[64];
-    if (status == SHOAL_UNAVAILABLE && comm->n_rank > 1)
-        shoal_fail(comm->log, status,
-                   "rank %d (%s) is lost: its device is unavailable, see above, at %s; the other "
-                   "ranks are told",
-                   comm->rank, shoal_comm_host(comm, comm->rank),
-                   place(where, comm->step, comm->layer));
-    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, status);
-}
-
-static const char *last_heard(char text[64], const shoal_comm *comm, int32_t rank)
-{
-    const shoal__peer *peer = &comm->peer[rank];
-    snprintf(text, 64, "never heard");
-    if (peer->ever_heard)
-        snprintf(text, 64, "last heard %.1f s ago",
-                 seconds(shoal_comm_now_us(comm) - peer->heard_us));
-    return text;
-}
-
-shoal_status shoal__liveness_blame(shoal_comm *comm, int32_t rank, const char *reason)
-{
-    char where[64], heard[64];
-    shoal_fail(
-        comm->log, SHOAL_PEER_LOST,
-        "rank %d (%s) is lost: %s, waiting for %s at %s; %s. See what became of that machine "
-        "or its network, then start again",
-        rank, shoal_comm_host(comm, rank), reason, phase(comm),
-        place(where, comm->step, comm->layer), last_heard(heard, comm, rank));
-    shoal__liveness_announce(comm, SHOAL__NOTICE_LOST, rank, SHOAL_PEER_LOST);
-    return shoal__comm_end(comm, SHOAL_PEER_LOST);
-}
-
-shoal_status shoal__liveness_give_up(shoal_comm *comm, const char *reason)
-{
-    char where[64];
-    shoal_fail(comm->log, SHOAL_PEER_LOST,
-               "rank %d (%s) is lost: %s, waiting for %s at %s; the other ranks are told",
-               comm->rank, shoal_comm_host(comm, comm->rank), reason, phase(comm),
-               place(where, comm->step, comm->layer));
-    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_PEER_LOST);
-    return shoal__comm_end(comm, SHOAL_PEER_LOST);
-}
-
-/* Someone else found a loss or failed: say who said so, and pass it on once. */
-static shoal_status told(shoal_comm *comm, int32_t from, const shoal__notice *notice)
-{
-    char where[64];
-    int32_t subject = notice->subject;
-    const shoal_status announced = (shoal_status)notice->status;
-    const bool fails = notice->kind == SHOAL__NOTICE_FAIL;
-    const bool device = fails && announced == SHOAL_UNAVAILABLE;
-    const shoal_status status = device ? SHOAL_PEER_LOST : announced;
-    const char *from_host = shoal_comm_host(comm, from);
-    place(where, notice->step, notice->layer);
-    if (device)
-        shoal_fail(comm->log, status,
-                   "told by rank %d (%s) that rank %d (%s) is lost (%s): its device is unavailable",
-                   from, from_host, subject, shoal_comm_host(comm, subject), where);
-    else if (fails && announced == SHOAL_PEER_LOST)
-        shoal_fail(comm->log, status,
-                   "told by rank %d (%s) that rank %d (%s) is lost (%s): it cannot go on, see what "
-                   "it says",
-                   from, from_host, subject, shoal_comm_host(comm, subject), where);
-    else if (!fails)
-        shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) is lost (%s)%s", from,
-                   from_host, subject, shoal_comm_host(comm, subject), where,
-                   subject == comm->rank
-                       ? ": that is this rank; nothing it sends arrives there any "
-                         "more, its network may be cut"
-                       : "");
-    else
-        shoal_fail(comm->log, status, "told by rank %d (%s) that rank %d (%s) failed (%s): %s",
-                   from, from_host, subject, shoal_comm_host(comm, subject), where,
-                   shoal_status_text(status));
-    comm->step = notice->step; /* the repeated notice says where it was found */
-    comm->layer = notice->layer;
-    shoal__liveness_announce(comm, (shoal__notice_kind)notice->kind, subject, announced);
-    return shoal__comm_end(comm, status);
-}
-
 static shoal_status take_notice(shoal_comm *comm, int32_t from, const shoal__notice *notice)
 {
     shoal__liveness_hear(comm, from);
@@ -270,7 +148,7 @@ static shoal_status take_notice(shoal_comm *comm, int32_t from, const shoal__not
     }
     if (bad && valid && notice->subject >= 0 && notice->status > SHOAL_OK &&
         notice->status <= SHOAL_INTERRUPTED)
-        return told(comm, from, notice);
+        return shoal__blame_told(comm, from, notice);
     shoal_fail(comm->log, SHOAL_FAILED,
                "rank %d (%s) sent a notice that this build does not know (kind %d): use the same "
                "build of shoal on all ranks",
@@ -297,71 +175,6 @@ static shoal_status read_notices(shoal_comm *comm)
     }
 }
 
-/* When `rank` becomes lost if it stays silent: a wait that began long after its last message gives
- * it the whole deadline again. */
-static int64_t lost_at_us(const shoal_comm *comm, int32_t rank)
-{
-    return max_us(comm->peer[rank].heard_us, comm->wait->start_us) + comm->deadline_us;
-}
-
-/* Of those that we wait for, blame the one that has been silent the longest, and mention others. */
-static shoal_status look_for_silent(shoal_comm *comm, int64_t now)
-{
-    const shoal__wait *wait = comm->wait;
-    int32_t silent = -1;
-    int32_t n_more = 0;
-    for (int32_t i = wait->first; i < wait->n; i++) {
-        const shoal_request *request = &wait->request[i];
-        int32_t peer = request->peer;
-        if (request->done || peer == silent || now < lost_at_us(comm, peer))
-            continue;
-        n_more += silent >= 0;
-        if (silent < 0 || comm->peer[peer].heard_us < comm->peer[silent].heard_us)
-            silent = peer;
-    }
-    if (silent < 0)
-        return SHOAL_OK;
-    char reason[96];
-    snprintf(reason, sizeof(reason), "silent for %.1f s%s", seconds(comm->deadline_us),
-             n_more ? " (like others that this rank waits for)" : "");
-    return shoal__liveness_blame(comm, silent, reason);
-}
-
-/* Everybody is alive and waits for the next one in a circle: a bug, but not one to wait for
- * forever. Only a circle in which all have waited for long counts, as notices are a little old. */
-static shoal_status look_for_circle(shoal_comm *comm, int64_t now)
-{
-    int64_t limit_us = max_us(10 * comm->deadline_us, 60000000);
-    if (now - comm->wait->start_us < limit_us)
-        return SHOAL_OK;
-    int32_t at = comm->rank;
-    for (int32_t i = 0; i < comm->n_rank; i++) { /* after n_rank steps we are on the circle */
-        const shoal__peer *peer = &comm->peer[at];
-        bool me = at == comm->rank;
-        if (!me && (peer->waits_for < 0 || peer->wait_us < limit_us / 2))
-            return SHOAL_OK;
-        at = me ? waits_for(comm->wait) : peer->waits_for;
-    }
-    char circle[256];
-    size_t used = 0;
-    int32_t first = at;
-    do {
-        int32_t next = at == comm->rank ? waits_for(comm->wait) : comm->peer[at].waits_for;
-        int n = snprintf(circle + used, sizeof(circle) - used, "rank %d waits for ", at);
-        used = min_us((int64_t)used + n, sizeof(circle) - 1);
-        at = next;
-    } while (at != first);
-    char where[64];
-    shoal_fail(
-        comm->log, SHOAL_FAILED,
-        "all are alive but wait for each other: %srank %d (waiting for %s at %s for %.1f s); "
-        "this is a bug of shoal, please report it",
-        circle, first, phase(comm), place(where, comm->step, comm->layer),
-        seconds(now - comm->wait->start_us));
-    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_FAILED);
-    return shoal__comm_end(comm, SHOAL_FAILED);
-}
-
 /* What is due at next_check_us. */
 static shoal_status check(shoal_comm *comm, int64_t now)
 {
@@ -373,52 +186,21 @@ static shoal_status check(shoal_comm *comm, int64_t now)
     /* What has arrived behind the first open request counts as heard. */
     for (int32_t i = comm->wait->first; i < comm->wait->n; i++)
         SHOAL_TRY(shoal__request_test(comm, &comm->wait->request[i]));
-    if (now >= comm->grace_us) {
-        SHOAL_TRY(look_for_silent(comm, now));
-        SHOAL_TRY(look_for_circle(comm, now));
-    }
+    if (now >= comm->grace_us)
+        SHOAL_TRY(shoal__blame_look(comm, now));
     for (int32_t i = comm->wait->first; i < comm->wait->n; i++) {
         const shoal_request *request = &comm->wait->request[i];
         if (!request->done)
-            comm->next_check_us = min_us(comm->next_check_us,
-                                         max_us(lost_at_us(comm, request->peer), comm->grace_us));
+            comm->next_check_us = shoal__min_us(
+                comm->next_check_us,
+                shoal__max_us(shoal__blame_due_us(comm, request->peer), comm->grace_us));
     }
     return SHOAL_OK;
 }
 
-/* A launcher that misses a rank ends the others by a signal. They answer each other at once; who
- * does not is what was lost. */
-static void name_unheard(shoal_comm *comm, int64_t signal_us)
-{
-    char where[64], heard[64];
-    for (int32_t r = 0; r < comm->n_rank; r++) {
-        if (r == comm->rank || comm->peer[r].heard_us > signal_us)
-            continue;
-        shoal_log_warn(
-            comm->log,
-            "rank %d (%s) has not answered since the signal and may be what was lost, at "
-            "%s; %s",
-            r, shoal_comm_host(comm, r), place(where, comm->step, comm->layer),
-            last_heard(heard, comm, r));
-    }
-}
-
-static shoal_status look_at_signal(shoal_comm *comm)
-{
-    if (!comm->config.interrupted || !*comm->config.interrupted)
-        return SHOAL_OK;
-    char where[64];
-    int64_t now = shoal_comm_now_us(comm);
-    shoal_fail(comm->log, SHOAL_INTERRUPTED, "stopped by signal %d, waiting for %s at %s",
-               (int)*comm->config.interrupted, phase(comm), place(where, comm->step, comm->layer));
-    shoal__liveness_announce(comm, SHOAL__NOTICE_FAIL, comm->rank, SHOAL_INTERRUPTED);
-    name_unheard(comm, now);
-    return shoal__comm_end(comm, SHOAL_INTERRUPTED);
-}
-
 shoal_status shoal__liveness_tick(shoal_comm *comm)
 {
-    SHOAL_TRY(look_at_signal(comm));
+    SHOAL_TRY(shoal__blame_signal(comm));
     if (comm->n_rank == 1)
         return SHOAL_OK;
     int64_t now = comm->now_us;

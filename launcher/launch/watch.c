@@ -59,7 +59,7 @@ static void note_loss(shoal_watch *watch, int32_t rank, const char *host, int64_
     copy(watch->lost_host, sizeof watch->lost_host, host, strlen(host));
 }
 
-/* What a rank says behind "error: ". The texts are those of comm/liveness.c. */
+/* What a rank says behind "error: ". The texts are those of comm/blame.c. */
 static void take_error(shoal_watch *watch, const char *text, int64_t now_us)
 {
     const char *at = text;
