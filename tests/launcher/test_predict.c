@@ -4,48 +4,21 @@
 #include "launcher/cluster/cluster_presets.h"
 #include "launcher/predict/costs.h"
 #include "tests/support/check_main.h"
+#include "tests/support/paper.h"
 
 #include <math.h>
 #include <string.h>
 
-static shoal_log log_;
-
-typedef struct fixture {
-    shoal_checkpoint *checkpoint;
-    shoal_spec spec;
-    shoal_routing_uniform uniform;
-    shoal_routing routing;
-} fixture;
-
-static void open_fixture(fixture *f, const char *name)
-{
-    char path[512];
-    shoal_log_init(&log_, NULL, 0, "test");
-    snprintf(path, sizeof path, "%s/tests/configs/%s", getenv("SHOAL_SOURCE_DIR"), name);
-    ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &log_), SHOAL_OK);
-    ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &log_), SHOAL_OK);
-    ck_assert_int_eq(shoal_routing_uniform_open(&f->uniform, &f->spec.router, &log_), SHOAL_OK);
-    f->routing = shoal_routing_of_uniform(&f->uniform);
-}
-
-static void close_fixture(fixture *f)
-{
-    shoal_routing_uniform_close(&f->uniform);
-    shoal_spec_close(&f->spec);
-    shoal_checkpoint_close(f->checkpoint);
-}
-
-static shoal_routing_means expect(const fixture *f, int32_t n_rank, int32_t n_token)
+static shoal_routing_means expect(shoal_paper *f, int32_t n_rank, int32_t n_token)
 {
     shoal_placement p;
     shoal_routing_means means;
     int32_t tokens[SHOAL_MAX_RANK] = {0};
     for (int32_t t = 0; t < n_token; t++)
         tokens[t % n_rank]++;
-    ck_assert_int_eq(shoal_placement_open(&p, f->spec.n_moe_layer, f->spec.router.n_expert,
-                                          f->spec.router.n_group, n_rank, NULL, NULL, &log_),
+    shoal_paper_place(&p, f, n_rank, NULL, NULL);
+    ck_assert_int_eq(shoal_routing_expect(&means, &f->routing, &p, tokens, 2000, &f->log),
                      SHOAL_OK);
-    ck_assert_int_eq(shoal_routing_expect(&means, &f->routing, &p, tokens, 2000, &log_), SHOAL_OK);
     shoal_placement_close(&p);
     return means;
 }
@@ -58,8 +31,8 @@ START_TEST(groups_of_deepseek_are_unbalanced)
         int32_t n_rank;
         double max_active, remote;
     } known[] = {{2, 5.55, 0.96}, {4, 4.26, 2.19}, {8, 3.48, 3.16}, {16, 2.55, 4.99}};
-    fixture f;
-    open_fixture(&f, "DeepSeek-V3");
+    shoal_paper f;
+    shoal_paper_open(&f, "DeepSeek-V3", 1, 64);
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const shoal_routing_means m = expect(&f, known[i].n_rank, 1);
         ck_assert_double_eq_tol(m.mean_active, 8.0 / known[i].n_rank, 1e-9);
@@ -68,15 +41,15 @@ START_TEST(groups_of_deepseek_are_unbalanced)
     }
     const shoal_routing_means many = expect(&f, 8, 32);
     ck_assert_double_eq_tol(many.max_active / many.mean_active, 1.22, 0.04);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
 /* Without groups: a token misses a rank of E / R experts with C(E - E/R, k) / C(E, k). */
 START_TEST(without_groups_the_closed_form_holds)
 {
-    fixture f;
-    open_fixture(&f, "Qwen3-30B-A3B");
+    shoal_paper f;
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 1, 64);
     const int32_t n_expert = f.spec.router.n_expert, k = f.spec.router.top_k;
     for (int32_t n_rank = 2; n_rank <= 16; n_rank *= 2) {
         double miss = 1;
@@ -90,201 +63,139 @@ START_TEST(without_groups_the_closed_form_holds)
     const double active = n_expert * (1 - pow(1 - (double)k / n_expert, 32));
     ck_assert_double_eq_tol(4 * many.mean_active, active, 0.02 * active);
     ck_assert_double_eq_tol(4 * many.mean_slots, 32.0 * k, 1e-6);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
-static void fill_rank(shoal_cluster *c, int32_t r, double speed, double memory_gb)
-{
-    shoal_cluster_rank *rank = &c->rank[r];
-    *rank = (shoal_cluster_rank){.host = r,
-                                 .gpu = -1,
-                                 .n_thread = 8,
-                                 .memory_bytes = (uint64_t)(memory_gb * 1e9),
-                                 .layer_us = 20};
-    c->host[r] = (shoal_cluster_host){.n_core = 8, .nic_gb_per_s = 1.17};
-    shoal_device_fill(rank, &(shoal_device_rates){.int8_gop_per_s = 3000 * speed,
-                                                  .f32_gflop_per_s = 800 * speed,
-                                                  .read_gb_per_s = 60 * speed});
-}
-
-/* n_rank hosts with a rank each. */
-static void make_cluster(shoal_cluster *c, int32_t n_rank, double memory_gb)
-{
-    ck_assert_int_eq(shoal_cluster_open(c, n_rank, n_rank, &log_), SHOAL_OK);
-    for (int32_t r = 0; r < n_rank; r++) {
-        fill_rank(c, r, 1, memory_gb);
-        for (int32_t q = 0; q < n_rank; q++)
-            if (q != r)
-                *shoal_cluster_link_at(c, r, q) =
-                    (shoal_cluster_link){.latency_us = 30, .gb_per_s = 1.17, .overhead_us = 5};
-    }
-}
-
-static shoal_predict_run run_of(const fixture *f, const shoal_cluster *c, int32_t n_sequence)
-{
-    return (shoal_predict_run){.spec = &f->spec,
-                               .checkpoint = f->checkpoint,
-                               .fast = true,
-                               .weights = SHOAL_WEIGHTS_Q4,
-                               .kv_dtype = SHOAL_KV_BF16,
-                               .n_context = 640,
-                               .n_sequence = n_sequence,
-                               .prefill_chunk = 256,
-                               .overlap_rows = SHOAL_OVERLAP_ROWS,
-                               .n_prompt = 512,
-                               .n_gen = 128,
-                               .cluster = c,
-                               .routing = &f->routing};
-}
-
-static shoal_speed speed_of(const shoal_predict_run *run, const double *expert,
+static shoal_speed speed_of(shoal_paper *f, const shoal_predict_run *run, const double *expert,
                             const double *sequence)
 {
-    const shoal_spec *s = run->spec;
     shoal_placement p;
     shoal_model_measured measured;
     shoal_speed speed;
     shoal_rank_memory memory[16];
-    ck_assert_int_eq(shoal_placement_open(&p, s->n_moe_layer, s->router.n_expert, s->router.n_group,
-                                          run->cluster->n_rank, expert, sequence, &log_),
-                     SHOAL_OK);
-    ck_assert_int_eq(shoal_predict_memory(memory, &measured, run, &p, &log_), SHOAL_OK);
-    ck_assert_int_eq(shoal_predict_speed(&speed, run, &p, &measured, true, &log_), SHOAL_OK);
+    shoal_paper_place(&p, f, f->cluster.n_rank, expert, sequence);
+    ck_assert_int_eq(shoal_predict_memory(memory, &measured, run, &p, &f->log), SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_speed(&speed, run, &p, &measured, true, &f->log), SHOAL_OK);
     shoal_placement_close(&p);
     return speed;
 }
 
 START_TEST(equal_ranks_get_equal_shares)
 {
-    fixture f;
-    shoal_cluster c;
+    shoal_paper f;
     double expert[4], sequence[4];
-    open_fixture(&f, "Qwen3-30B-A3B");
-    make_cluster(&c, 4, 64);
-    const shoal_predict_run run = run_of(&f, &c, 8);
-    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 4, 64);
+    const shoal_predict_run run = shoal_paper_run(&f, 8);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &f.log), SHOAL_OK);
     for (int r = 1; r < 4; r++) {
         ck_assert_double_eq_tol(expert[r], expert[0], 1e-9 * expert[0]);
         ck_assert_double_eq_tol(sequence[r], sequence[0], 1e-9 * sequence[0]);
     }
     double again[4], more[4];
-    ck_assert_int_eq(shoal_predict_weights(again, more, &run, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_weights(again, more, &run, &f.log), SHOAL_OK);
     ck_assert(memcmp(again, expert, sizeof again) == 0 && memcmp(more, sequence, sizeof more) == 0);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
 START_TEST(a_slow_rank_gets_less_and_the_whole_gains)
 {
-    fixture f;
-    shoal_cluster c;
+    shoal_paper f;
     double expert[4], sequence[4];
-    open_fixture(&f, "Qwen3-30B-A3B");
-    make_cluster(&c, 4, 64);
-    fill_rank(&c, 2, 0.25, 64);
-    const shoal_predict_run run = run_of(&f, &c, 32);
-    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 4, 64);
+    shoal_paper_set_rank(&f, 2, 0.25, 64);
+    const shoal_predict_run run = shoal_paper_run(&f, 32);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &f.log), SHOAL_OK);
     ck_assert_double_eq_tol(expert[2], 0.25 * expert[0], 1e-6 * expert[0]);
     ck_assert_double_le(sequence[2], 0.251 * sequence[0]);
-    const shoal_speed weighted = speed_of(&run, expert, sequence);
-    const shoal_speed uniform = speed_of(&run, NULL, NULL);
+    const shoal_speed weighted = speed_of(&f, &run, expert, sequence);
+    const shoal_speed uniform = speed_of(&f, &run, NULL, NULL);
     ck_assert_double_gt(weighted.decode_tok_per_s, 1.5 * uniform.decode_tok_per_s);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
 START_TEST(nobody_gets_more_than_fits)
 {
-    fixture f;
-    shoal_cluster c;
+    shoal_paper f;
     double expert[4], sequence[4];
-    open_fixture(&f, "Qwen3-30B-A3B"); /* 17.2 GB in q4 */
-    make_cluster(&c, 4, 12);
-    fill_rank(&c, 3, 4, 4); /* the fastest has least room */
-    const shoal_predict_run run = run_of(&f, &c, 4);
-    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 4, 12); /* 17.2 GB in q4 */
+    shoal_paper_set_rank(&f, 3, 4, 4);            /* the fastest has least room */
+    const shoal_predict_run run = shoal_paper_run(&f, 4);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &f.log), SHOAL_OK);
     shoal_placement p;
     shoal_model_measured measured;
     shoal_rank_memory memory[4];
-    ck_assert_int_eq(shoal_placement_open(&p, f.spec.n_moe_layer, f.spec.router.n_expert, 1, 4,
-                                          expert, sequence, &log_),
-                     SHOAL_OK);
-    ck_assert_int_eq(shoal_predict_memory(memory, &measured, &run, &p, &log_), SHOAL_OK);
+    shoal_paper_place(&p, &f, 4, expert, sequence);
+    ck_assert_int_eq(shoal_predict_memory(memory, &measured, &run, &p, &f.log), SHOAL_OK);
     for (int r = 0; r < 4; r++)
-        ck_assert_uint_le(memory[r].total_bytes, c.rank[r].memory_bytes);
+        ck_assert_uint_le(memory[r].total_bytes, f.cluster.rank[r].memory_bytes);
     ck_assert_uint_gt(memory[3].model.expert_bytes, 1000000000); /* and is used all the same */
     shoal_placement_close(&p);
     shoal_overflow least;
-    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &f.log), SHOAL_OK);
     ck_assert_double_eq(least.over_bytes, 0);
     for (int r = 0; r < 4; r++)
-        c.rank[r].memory_bytes = 4000000000;
-    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &log_), SHOAL_OK);
+        f.cluster.rank[r].memory_bytes = 4000000000;
+    ck_assert_int_eq(shoal_predict_overflow(&least, &run, &f.log), SHOAL_OK);
     ck_assert_double_gt(least.over_bytes, 1e9);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
 START_TEST(weak_ranks_become_expert_only)
 {
-    fixture f;
-    shoal_cluster c;
+    shoal_paper f;
     double expert[8], sequence[8];
-    open_fixture(&f, "DeepSeek-V3"); /* 17 G parameters of attention, shared experts and ends */
-    make_cluster(&c, 8, 34);         /* too little for 14 GB of attention and 27 GB of experts */
-    fill_rank(&c, 0, 4, 220);
-    const shoal_predict_run run = run_of(&f, &c, 1);
-    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &log_), SHOAL_OK);
+    /* 17 G parameters of attention, shared experts and ends: too little memory for 14 GB of
+     * attention and 27 GB of experts */
+    shoal_paper_open(&f, "DeepSeek-V3", 8, 34);
+    shoal_paper_set_rank(&f, 0, 4, 220);
+    const shoal_predict_run run = shoal_paper_run(&f, 1);
+    ck_assert_int_eq(shoal_predict_weights(expert, sequence, &run, &f.log), SHOAL_OK);
     int n_source = 0;
     for (int r = 0; r < 8; r++)
         n_source += sequence[r] > 0;
     ck_assert_double_gt(sequence[0], 0);
     ck_assert_int_le(n_source, 4);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
 START_TEST(better_hardware_is_never_slower)
 {
-    fixture f;
-    shoal_cluster c;
-    open_fixture(&f, "Qwen3-30B-A3B");
-    make_cluster(&c, 4, 64);
-    const shoal_predict_run run = run_of(&f, &c, 8);
-    const shoal_speed base = speed_of(&run, NULL, NULL);
+    shoal_paper f;
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 4, 64);
+    const shoal_predict_run run = shoal_paper_run(&f, 8);
+    const shoal_speed base = speed_of(&f, &run, NULL, NULL);
     for (shoal_bound b = SHOAL_BOUND_READ; b < SHOAL_BOUND_OVERHEAD; b++) {
         ck_assert_double_ge(base.decode.gain[b], 0.999);
         ck_assert_double_ge(base.prefill.gain[b], 0.999);
     }
     for (int i = 0; i < 16; i++)
-        c.link[i].gb_per_s *= 0.02;
+        f.cluster.link[i].gb_per_s *= 0.02;
     for (int r = 0; r < 4; r++)
-        c.host[r].nic_gb_per_s *= 0.02;
-    const shoal_speed narrow = speed_of(&run, NULL, NULL);
+        f.cluster.host[r].nic_gb_per_s *= 0.02;
+    const shoal_speed narrow = speed_of(&f, &run, NULL, NULL);
     ck_assert_double_lt(narrow.decode_tok_per_s, base.decode_tok_per_s);
     ck_assert_double_lt(narrow.prefill_tok_per_s, 0.5 * base.prefill_tok_per_s);
     ck_assert_int_eq(narrow.prefill.bound, SHOAL_BOUND_WIRE);
     shoal_predict_run reduced = run;
     reduced.combine = SHOAL_COMBINE_REDUCED;
-    ck_assert_double_gt(speed_of(&reduced, NULL, NULL).prefill_tok_per_s,
+    ck_assert_double_gt(speed_of(&f, &reduced, NULL, NULL).prefill_tok_per_s,
                         1.2 * narrow.prefill_tok_per_s);
     const shoal_step_prediction *s = &base.decode;
     ck_assert_double_eq_tol(s->attention_us + s->experts_us + s->imbalance_us + s->exchange_us +
                                 s->logits_us + s->control_us,
                             s->step_us, 1e-6 * s->step_us);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 
-static double decode_us(const shoal_predict_run *run)
+static double decode_us(shoal_paper *f, const shoal_predict_run *run)
 {
-    return speed_of(run, NULL, NULL).decode.step_us;
+    return speed_of(f, run, NULL, NULL).decode.step_us;
 }
 
 /* One token on one GPU, layer by layer: 9 launches of attention; norm, integers, logits, choice and
@@ -294,35 +205,32 @@ static double decode_us(const shoal_predict_run *run)
 START_TEST(a_gpu_costs_launches_waits_and_pcie)
 {
     enum { LAUNCHES = 9 + 5 + 6 + 2, AROUND = 9 };
-    fixture f;
-    shoal_cluster c;
-    open_fixture(&f, "Qwen3-30B-A3B");
-    make_cluster(&c, 1, 64);
-    c.rank[0].gpu = 0;
-    c.rank[0].pcie_gb_per_s = 25;
+    shoal_paper f;
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 1, 64);
+    f.cluster.rank[0].gpu = 0;
+    f.cluster.rank[0].pcie_gb_per_s = 25;
     const shoal_gpu_preset *p = shoal_gpu_preset_find("rtx4090");
     ck_assert_ptr_eq(p, shoal_gpu_preset_of_driver("NVIDIA GeForce RTX 4090"));
-    shoal_device_fill(&c.rank[0],
+    shoal_device_fill(&f.cluster.rank[0],
                       &(shoal_device_rates){.f32_gflop_per_s = p->f32_tflop_per_s * 1e3,
                                             .half_gflop_per_s = p->half_tflop_per_s * 1e3,
                                             .read_gb_per_s = p->read_gb_per_s});
-    const shoal_predict_run run = run_of(&f, &c, 1);
-    const double n_layer = f.spec.n_layer, bare = decode_us(&run);
-    c.rank[0].launch_us = 1;
-    ck_assert_double_eq_tol(decode_us(&run) - bare, n_layer * LAUNCHES + AROUND, 1e-6 * bare);
-    c.rank[0].launch_us = 0;
-    c.rank[0].wait_us = 10;
-    ck_assert_double_eq_tol(decode_us(&run) - bare, 10 * (n_layer + 1), 1e-6 * bare);
-    c.rank[0].wait_us = 0;
+    const shoal_predict_run run = shoal_paper_run(&f, 1);
+    const double n_layer = f.spec.n_layer, bare = decode_us(&f, &run);
+    f.cluster.rank[0].launch_us = 1;
+    ck_assert_double_eq_tol(decode_us(&f, &run) - bare, n_layer * LAUNCHES + AROUND, 1e-6 * bare);
+    f.cluster.rank[0].launch_us = 0;
+    f.cluster.rank[0].wait_us = 10;
+    ck_assert_double_eq_tol(decode_us(&f, &run) - bare, 10 * (n_layer + 1), 1e-6 * bare);
+    f.cluster.rank[0].wait_us = 0;
     /* own rows stay there: embedding and rotation in, last norm and the largest logits out */
     const shoal_spec *s = &f.spec;
     const double ends = 4.0 * (2 * s->n_embd + s->attention.rope.n_rot) + 64 * 8;
-    c.rank[0].pcie_gb_per_s = 1e-3;
-    ck_assert_double_eq_tol(decode_us(&run) - bare, ends * (1 / 1e-3 - 1 / 25.0) * 1e-3,
+    f.cluster.rank[0].pcie_gb_per_s = 1e-3;
+    ck_assert_double_eq_tol(decode_us(&f, &run) - bare, ends * (1 / 1e-3 - 1 / 25.0) * 1e-3,
                             1e-6 * bare);
-    ck_assert_int_eq(speed_of(&run, NULL, NULL).decode.bound, SHOAL_BOUND_PCIE);
-    shoal_cluster_close(&c);
-    close_fixture(&f);
+    ck_assert_int_eq(speed_of(&f, &run, NULL, NULL).decode.bound, SHOAL_BOUND_PCIE);
+    shoal_paper_close(&f);
 }
 END_TEST
 
@@ -330,13 +238,11 @@ END_TEST
 START_TEST(bytes_are_those_of_the_exchange)
 {
     enum { N_RANK = 4, N_TOKEN = 37 };
-    fixture f;
-    open_fixture(&f, "Qwen3-30B-A3B");
+    shoal_paper f;
+    shoal_paper_open(&f, "Qwen3-30B-A3B", 1, 64);
     const shoal_router_config *router = &f.spec.router;
     shoal_placement p;
-    ck_assert_int_eq(shoal_placement_open(&p, f.spec.n_moe_layer, router->n_expert, 1, N_RANK, NULL,
-                                          NULL, &log_),
-                     SHOAL_OK);
+    shoal_paper_place(&p, &f, N_RANK, NULL, NULL);
     int32_t expert[N_TOKEN * SHOAL_MAX_TOP_K], owner[SHOAL_MAX_EXPERT], local[SHOAL_MAX_EXPERT];
     float weight[N_TOKEN * SHOAL_MAX_TOP_K] = {0};
     int32_t n_local[N_RANK] = {0};
@@ -362,12 +268,12 @@ START_TEST(bytes_are_those_of_the_exchange)
         const shoal_compute compute = {0};
         shoal_arena_measure(&arena, "test");
         shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config, &compute);
-        ck_assert_int_eq(shoal_arena_open(&arena, &log_), SHOAL_OK);
+        ck_assert_int_eq(shoal_arena_open(&arena, &f.log), SHOAL_OK);
         shoal_exchange_carve(&x, shoal_arenas_same(&arena), &config, &compute);
         shoal_plan_build(&x, expert, weight, N_TOKEN, owner, local, all, all);
 
         shoal_routing_step step;
-        ck_assert_int_eq(shoal_routing_step_open(&step, &p, &log_), SHOAL_OK);
+        ck_assert_int_eq(shoal_routing_step_open(&step, &p, &f.log), SHOAL_OK);
         shoal_routing_step_fill(&step, &p, 3, expert, router->top_k, n_token);
         const shoal_model_measured measured = {.wire = config.wire};
         const shoal__costs costs = {.measured = &measured,
@@ -388,7 +294,7 @@ START_TEST(bytes_are_those_of_the_exchange)
         shoal_arena_close(&arena);
     }
     shoal_placement_close(&p);
-    close_fixture(&f);
+    shoal_paper_close(&f);
 }
 END_TEST
 

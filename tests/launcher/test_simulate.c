@@ -1,93 +1,47 @@
 /* Decode steps over virtual ranks: bytes and messages are those of the formula and near the cost
  * model's, runs repeat to the bit, and times hold what they are made of. */
-#include "launcher/cluster/cluster_presets.h"
 #include "launcher/predict/simulate.h"
 #include "tests/support/check_main.h"
+#include "tests/support/paper.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { N_LAYER = 2 };
 
-static shoal_log log_;
-
 typedef struct fixture {
-    shoal_checkpoint *checkpoint;
-    shoal_spec spec;
-    shoal_routing_uniform uniform;
-    shoal_routing routing;
-    shoal_cluster cluster;
+    shoal_paper paper;
     shoal_placement placement;
     shoal_rank_memory memory[64];
     shoal_model_measured measured;
     shoal_predict_run run;
 } fixture;
 
-/* Hosts of one rank each on 10 Gbit/s Ethernet. */
-static void make_cluster(shoal_cluster *c, int32_t n_rank)
-{
-    ck_assert_int_eq(shoal_cluster_open(c, n_rank, n_rank, &log_), SHOAL_OK);
-    for (int32_t r = 0; r < n_rank; r++) {
-        c->rank[r] = (shoal_cluster_rank){
-            .host = r, .gpu = -1, .n_thread = 8, .memory_bytes = 256000000000u, .layer_us = 20};
-        c->host[r] = (shoal_cluster_host){.n_core = 8, .nic_gb_per_s = 1.17};
-        shoal_device_fill(&c->rank[r], &(shoal_device_rates){.int8_gop_per_s = 3000,
-                                                             .f32_gflop_per_s = 800,
-                                                             .read_gb_per_s = 60});
-        for (int32_t q = 0; q < n_rank; q++)
-            if (q != r)
-                *shoal_cluster_link_at(c, r, q) =
-                    (shoal_cluster_link){.latency_us = 30, .gb_per_s = 1.17, .overhead_us = 5};
-    }
-}
-
 static void open_fixture(fixture *f, const char *name, int32_t n_rank, int32_t n_sequence,
                          shoal_combine_kind combine)
 {
-    char path[512];
-    shoal_log_init(&log_, NULL, 0, "test");
-    snprintf(path, sizeof path, "%s/tests/configs/%s", getenv("SHOAL_SOURCE_DIR"), name);
-    ck_assert_int_eq(shoal_checkpoint_open(&f->checkpoint, path, true, &log_), SHOAL_OK);
-    ck_assert_int_eq(shoal_spec_open(&f->spec, f->checkpoint, &log_), SHOAL_OK);
-    ck_assert_int_eq(shoal_routing_uniform_open(&f->uniform, &f->spec.router, &log_), SHOAL_OK);
-    f->routing = shoal_routing_of_uniform(&f->uniform);
-    make_cluster(&f->cluster, n_rank);
-    ck_assert_int_eq(shoal_placement_open(&f->placement, f->spec.n_moe_layer,
-                                          f->spec.router.n_expert, f->spec.router.n_group, n_rank,
-                                          NULL, NULL, &log_),
-                     SHOAL_OK);
-    f->run = (shoal_predict_run){.spec = &f->spec,
-                                 .checkpoint = f->checkpoint,
-                                 .fast = true,
-                                 .weights = SHOAL_WEIGHTS_Q4,
-                                 .combine = combine,
-                                 .kv_dtype = SHOAL_KV_BF16,
-                                 .n_context = 640,
-                                 .n_sequence = n_sequence,
-                                 .prefill_chunk = 256,
-                                 .n_prompt = 512,
-                                 .n_gen = 128,
-                                 .cluster = &f->cluster,
-                                 .routing = &f->routing};
-    ck_assert_int_eq(shoal_predict_memory(f->memory, &f->measured, &f->run, &f->placement, &log_),
-                     SHOAL_OK);
+    shoal_paper_open(&f->paper, name, n_rank, 256);
+    shoal_paper_place(&f->placement, &f->paper, n_rank, NULL, NULL);
+    f->run = shoal_paper_run(&f->paper, n_sequence);
+    f->run.combine = combine;
+    f->run.overlap_rows = 0;
+    ck_assert_int_eq(
+        shoal_predict_memory(f->memory, &f->measured, &f->run, &f->placement, &f->paper.log),
+        SHOAL_OK);
     f->measured.wire.kind = combine;
 }
 
 static void close_fixture(fixture *f)
 {
     shoal_placement_close(&f->placement);
-    shoal_cluster_close(&f->cluster);
-    shoal_routing_uniform_close(&f->uniform);
-    shoal_spec_close(&f->spec);
-    shoal_checkpoint_close(f->checkpoint);
+    shoal_paper_close(&f->paper);
 }
 
-static shoal_simulation simulate(const fixture *f)
+static shoal_simulation simulate(fixture *f)
 {
     shoal_simulation s;
-    ck_assert_int_eq(shoal_simulate(&s, &f->run, &f->placement, &f->measured, N_LAYER, &log_),
-                     SHOAL_OK);
+    ck_assert_int_eq(
+        shoal_simulate(&s, &f->run, &f->placement, &f->measured, N_LAYER, &f->paper.log), SHOAL_OK);
     ck_assert_int_eq(s.n_layer, N_LAYER);
     ck_assert_int_eq(s.n_token, f->run.n_sequence);
     return s;
@@ -99,7 +53,8 @@ typedef struct exchange_bytes {
 
 static void add_pair(exchange_bytes *sum, const fixture *f, int32_t n_row, int32_t n_slot)
 {
-    const double embd = f->spec.n_embd; /* int8 rows out, bf16 home; both are multiples of 32 */
+    const double embd =
+        f->paper.spec.n_embd; /* int8 rows out, bf16 home; both are multiples of 32 */
     const bool exact = f->run.combine == SHOAL_COMBINE_EXACT;
     const int32_t count_bytes = (2 * n_row + 3) / 4 * 4;
     sum->dispatch += 32 + n_row * (embd + embd / 8) + count_bytes + 8.0 * n_slot;
@@ -110,18 +65,18 @@ static void add_pair(exchange_bytes *sum, const fixture *f, int32_t n_row, int32
 }
 
 /* The formula of docs/PERFORMANCE.md over the same choices, mean of the layers counted. */
-static exchange_bytes formula(const fixture *f)
+static exchange_bytes formula(fixture *f)
 {
     exchange_bytes sum = {0};
     const int32_t n_rank = f->placement.n_rank, n_token = f->run.n_sequence;
     int32_t tokens[64];
-    int32_t *expert = calloc((size_t)n_token * (size_t)f->routing.top_k, sizeof *expert);
+    int32_t *expert = calloc((size_t)n_token * (size_t)f->paper.routing.top_k, sizeof *expert);
     shoal_routing_step step;
     shoal_predict_sequences(tokens, &f->placement, n_token);
-    ck_assert_int_eq(shoal_routing_step_open(&step, &f->placement, &log_), SHOAL_OK);
+    ck_assert_int_eq(shoal_routing_step_open(&step, &f->placement, &f->paper.log), SHOAL_OK);
     for (int32_t l = 1; l <= N_LAYER; l++) {
-        f->routing.draw(f->routing.source, expert, l, l, n_token);
-        shoal_routing_step_fill(&step, &f->placement, l, expert, f->routing.top_k, tokens);
+        f->paper.routing.draw(f->paper.routing.source, expert, l, l, n_token);
+        shoal_routing_step_fill(&step, &f->placement, l, expert, f->paper.routing.top_k, tokens);
         for (int32_t s = 0; s < n_rank; s++)
             for (int32_t d = 0; d < n_rank; d++)
                 if (s != d && tokens[s] > 0 && shoal_placement_owned(&f->placement, l, d, NULL) > 0)
@@ -173,9 +128,10 @@ START_TEST(it_is_near_the_cost_model)
     shoal_speed speed;
     open_fixture(&f, "Qwen3-30B-A3B", 8, 64, SHOAL_COMBINE_EXACT);
     const shoal_simulation s = simulate(&f);
-    ck_assert_int_eq(shoal_predict_speed(&speed, &f.run, &f.placement, &f.measured, false, &log_),
-                     SHOAL_OK);
-    const double n_moe = f.spec.n_moe_layer;
+    ck_assert_int_eq(
+        shoal_predict_speed(&speed, &f.run, &f.placement, &f.measured, false, &f.paper.log),
+        SHOAL_OK);
+    const double n_moe = f.paper.spec.n_moe_layer;
     ck_assert_double_eq_tol(
         (s.dispatch_bytes + s.combine_bytes) * n_moe / speed.decode.exchange_bytes, 1, 0.03);
     ck_assert_double_eq_tol((s.dispatch_messages + s.combine_messages) * n_moe /
@@ -210,7 +166,7 @@ START_TEST(times_hold_what_they_are_made_of)
     ck_assert_double_eq_tol(sum / near.layer_us, 1, 0.02);
     ck_assert_double_ge(near.layer_us, near.attention_us + 2 * 30 + 4 * 5);
     for (int32_t r = 0; r < 64; r++)
-        shoal_cluster_link_at(&f.cluster, r / 8, r % 8)->latency_us = r % 9 == 0 ? 0 : 1030;
+        shoal_cluster_link_at(&f.paper.cluster, r / 8, r % 8)->latency_us = r % 9 == 0 ? 0 : 1030;
     const shoal_simulation far = simulate(&f);
     ck_assert_double_eq_tol(far.layer_us - near.layer_us, 2000, 60);
     ck_assert_double_eq(far.dispatch_bytes, near.dispatch_bytes);
