@@ -14,6 +14,7 @@ enum {
     N_ROW = 12,
     MXFP4_LAYER = 2,
     N_SLOT = SHOAL_FFN_BATCH + 77, /* more than one batch */
+    N_THREE = 100,
 };
 
 #define ALPHA 1.702f
@@ -187,13 +188,17 @@ static void check_against_oracle(bool gpt_oss, bool fast, bool int8)
 {
     static fixture f;
     static float done[N_SLOT * N_EMBD];
+    static double want_all[N_ROW][N_EXPERT][N_EMBD];
     open_fixture(&f, 1, gpt_oss, fast);
     for (int32_t l = int8 ? MXFP4_LAYER : 0; l < N_LAYER; l++) {
         forward(done, &f, l, int8, f.slot_row, f.slot_expert, N_SLOT);
+        for (int32_t row = 0; row < N_ROW; row++) /* many slots are of one row and expert */
+            for (int32_t e = 0; e < N_EXPERT; e++)
+                oracle(want_all[row][e], &f.shard, &f.shard.layer[l].expert[e],
+                       f.row + row * N_EMBD);
         for (int32_t i = 0; i < N_SLOT; i++) {
-            double want[N_EMBD], largest = 0;
-            oracle(want, &f.shard, &f.shard.layer[l].expert[f.slot_expert[i]],
-                   f.row + f.slot_row[i] * N_EMBD);
+            const double *want = want_all[f.slot_row[i]][f.slot_expert[i]];
+            double largest = 0;
             for (int32_t c = 0; c < N_EMBD; c++)
                 largest = fmax(largest, fabs(want[c]));
             double tolerance = fast && l == MXFP4_LAYER ? 0.03 * largest : 1e-4;
@@ -235,12 +240,18 @@ static void check_company(bool gpt_oss, bool fast)
     forward(other, &f, layer, fast, row, expert, N_SLOT);
     for (int32_t i = 0; i < N_SLOT; i++)
         ck_assert_mem_eq(other + (N_SLOT - 1 - i) * N_EMBD, all + i * N_EMBD, N_EMBD * sizeof *all);
-    /* alone, and in threes */
-    for (int32_t n = 1; n <= 3; n += 2) {
-        for (int32_t i = 0; i + n <= N_SLOT; i += n) {
-            forward(other, &g, layer, fast, g.slot_row + i, g.slot_expert + i, n);
-            ck_assert_mem_eq(other, all + i * N_EMBD, (size_t)n * N_EMBD * sizeof *all);
-        }
+    /* each row and expert alone, and threes of them */
+    bool seen[N_ROW][N_EXPERT] = {{false}};
+    for (int32_t i = 0; i < N_SLOT; i++) {
+        bool *again = &seen[g.slot_row[i]][g.slot_expert[i]];
+        if (!*again)
+            forward(other, &g, layer, fast, g.slot_row + i, g.slot_expert + i, 1);
+        ck_assert(*again || memcmp(other, all + i * N_EMBD, N_EMBD * sizeof *all) == 0);
+        *again = true;
+    }
+    for (int32_t i = 0; i < 3 * N_THREE; i += 3) {
+        forward(other, &g, layer, fast, g.slot_row + i, g.slot_expert + i, 3);
+        ck_assert_mem_eq(other, all + i * N_EMBD, 3 * N_EMBD * sizeof *all);
     }
     close_fixture(&f);
     close_fixture(&g);
@@ -273,9 +284,11 @@ START_TEST(test_no_slot_and_one_busy_expert)
                 row[i] = neighbours ? i : f.slot_row[i];
             }
             forward(done, &f, layer, fast != 0, row, expert, n);
-            for (int32_t i = 0; i < n; i++) {
-                forward(alone, &f, layer, fast != 0, row + i, expert, 1);
-                ck_assert_mem_eq(alone, done + i * N_EMBD, sizeof alone);
+            for (int32_t r = 0; r < N_ROW; r++) {
+                forward(alone, &f, layer, fast != 0, &r, expert, 1);
+                for (int32_t i = 0; i < n; i++)
+                    if (row[i] == r)
+                        ck_assert_mem_eq(alone, done + i * N_EMBD, sizeof alone);
             }
         }
         close_fixture(&f);

@@ -70,7 +70,7 @@ START_TEST(test_properties_over_many_shapes)
 {
     const int32_t experts[] = {1, 2, 3, 8, 16, 60, 64, 128, 160, 256};
     const int32_t groups[] = {1, 2, 4, 8};
-    const int32_t ranks[] = {1, 2, 3, 4, 5, 7, 8, 16, 33, 300};
+    const int32_t ranks[] = {1, 2, 3, 4, 5, 7, 8, 16, 33, 70};
     int32_t n_case = 0;
     shoal_log log = quiet();
     for (size_t e = 0; e < sizeof experts / sizeof experts[0]; e++) {
@@ -79,7 +79,7 @@ START_TEST(test_properties_over_many_shapes)
                 continue;
             for (size_t r = 0; r < sizeof ranks / sizeof ranks[0]; r++) {
                 for (int kind = 0; kind < 4; kind++) {
-                    double weight[300];
+                    double weight[70];
                     for (int32_t i = 0; i < ranks[r]; i++)
                         weight[i] = kind == 1   ? 0.01 + draw(1000) / 250.0
                                     : kind == 2 ? (double)draw(3)
@@ -91,7 +91,7 @@ START_TEST(test_properties_over_many_shapes)
                     ck_assert_int_eq(shoal_placement_open(&p, 6, experts[e], groups[g], ranks[r],
                                                           used, NULL, &log),
                                      SHOAL_OK);
-                    double small[300]; /* the oracle's sum would overflow */
+                    double small[70]; /* the oracle's sum would overflow */
                     for (int32_t i = 0; i < ranks[r]; i++)
                         small[i] = kind == 3 ? (double)(i % 3 == 0) : weight[i];
                     check_properties(&p, kind == 0 ? NULL : small);

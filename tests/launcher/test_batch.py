@@ -133,7 +133,8 @@ class Batch(ShoalTest):
 
     def test_signals(self):
         need_mpirun()
-        write_lines(self.path("in"), [{"id": i, "prompt": PROMPTS[i % 4], "max_tokens": 30, "ignore_eos": True} for i in range(80)])
+        n = 12 if SANITIZED else 30  # long enough to be interrupted
+        write_lines(self.path("in"), [{"id": i, "prompt": PROMPTS[i % 4], "max_tokens": n, "ignore_eos": True} for i in range(80)])
         self.interrupt(signal.SIGINT, 0)
         self.interrupt(signal.SIGTERM, 0)
         output = self.interrupt(signal.SIGUSR1, 2)  # mpirun passes it on at once, SIGTERM after a second

@@ -19,8 +19,9 @@ def generate(case, *more, np=0, n=40):
 class Draft(ShoalTest):
     def test_greedy_text_is_the_same(self):
         need_mpirun()
-        for kind in KINDS:
-            for np, case, more in ((0, CASES[0], []), (2, CASES[1], ["--prefill-chunk", 3]), (2, CASES[2], ["--kv", "bf16"])):
+        turns = ((0, CASES[0], []), (2, CASES[1], ["--prefill-chunk", 3]), (2, CASES[2], ["--kv", "bf16"]))
+        for i, kind in enumerate(KINDS):
+            for np, case, more in turns[i:i + 1] if SANITIZED else turns:
                 run = self.expect(generate(case, *kind, *more, np=np), OK, "drafts accepted", "tokens per step")
                 wanted = case["greedy_ids"][:40]
                 if more[:1] == ["--kv"]:
@@ -29,7 +30,7 @@ class Draft(ShoalTest):
                 self.assertEqual(run.json["finish_reason"], "length")
 
     def test_an_end_token_among_the_guesses(self):
-        for case in CASES:
+        for case in some(CASES):
             arguments = ["generate", DEMO, "--prompt", case["prompt"], "--max-tokens", 90, "--json"]
             plain = self.expect(shoal(*arguments), OK).json
             for kind in KINDS:
@@ -60,7 +61,7 @@ class Draft(ShoalTest):
 
     def test_samples_do_not_depend_on_ranks(self):
         need_mpirun()
-        for kind in KINDS:
+        for kind in some(KINDS):
             more = [*kind, "--temperature", "0.7", "--top-p", "0.9", "--seed", 5]
             alone = self.expect(generate(CASES[3], *more), OK).json
             self.assertEqual(self.expect(generate(CASES[3], *more, "--prefill-chunk", 2, np=2), OK).json["ids"], alone["ids"])
@@ -86,7 +87,7 @@ class Draft(ShoalTest):
             return found, run
 
         plain, _ = answers()
-        for kind in KINDS:
+        for kind in some(KINDS):
             found, run = answers(*kind, np=2)
             self.assertEqual(found, plain, kind)
             self.assertIn("drafts accepted", run.err)

@@ -8,6 +8,7 @@ from shoal_test import *  # noqa: E402,F403
 
 
 class Perplexity(ShoalTest):
+    @values
     def test_held_out_losses_of_the_demo(self):
         for name, e in read_json(os.path.join(DEMO, "expected.json"))["perplexity"].items():
             run = shoal("perplexity", DEMO, "--file", os.path.join(DEMO, e["file"]), "--context", e["context"], "--math", "f32",

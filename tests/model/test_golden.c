@@ -215,6 +215,13 @@ START_TEST(prompt_and_greedy)
 }
 END_TEST
 
+/* Under a sanitizer each variant has one of the thread counts, in turn: no code is left out. */
+#if defined(__SANITIZE_ADDRESS__)
+#define HAS_TURN(v, n_thread) (((v) % 2 == 0) == ((n_thread) == 3))
+#else
+#define HAS_TURN(v, n_thread) true
+#endif
+
 /* Bytes of the logits do not depend on chunk size, thread count or kernel variant; in both --math
  * modes, and with integer weights. */
 START_TEST(same_bits)
@@ -230,6 +237,8 @@ START_TEST(same_bits)
         float *first = NULL;
         for (int32_t v = 0; v < n_variant; v++) {
             for (int32_t n_thread = 1; n_thread <= 3; n_thread += 2) {
+                if (!HAS_TURN(v, n_thread))
+                    continue;
                 shoal_one_rank f;
                 expected e;
                 open_golden(&f, goldens[_i], variant[v]->name, n_thread, modes[m]);

@@ -8,7 +8,9 @@
     main()
 
 SHOAL_BUILD_DIR says where the binary is, SHOAL_SOURCE_DIR where the repository is; ctest sets both, and from a shell the defaults
-are build/dev and the folder of this file.
+are build/dev and the folder of this file. SHOAL_SANITIZED says that the binary has a sanitizer: it is many times slower then and
+looks for errors in memory, so some() leaves out what would only walk the same code again, and @values what only compares numbers;
+the release build runs all of it.
 """
 import json
 import os
@@ -26,6 +28,8 @@ BUILD = os.environ.get("SHOAL_BUILD_DIR") or os.path.join(SOURCE, "build", "dev"
 BINARY = os.path.join(BUILD, "shoal")
 DEMO = os.path.join(SOURCE, "models", "demo")
 GOLDEN = os.path.join(SOURCE, "tests", "golden")
+
+SANITIZED = os.environ.get("SHOAL_SANITIZED") == "1"
 
 OK, FAILED, USAGE, BAD_DATA, NO_INPUT, UNAVAILABLE, TRY_AGAIN = 0, 1, 2, 65, 66, 69, 75
 
@@ -156,6 +160,14 @@ def skip(reason):
     """Leave as a skipped test."""
     print(f"SKIP: {reason}")
     sys.exit(77)
+
+
+def some(cases, n=1):
+    """All cases, of which the first n walk the code that the others do."""
+    return list(cases)[:n] if SANITIZED else list(cases)
+
+
+values = unittest.skipIf(SANITIZED, "it compares values; others walk its code")
 
 
 def need_mpirun():
