@@ -8,10 +8,13 @@
 #include <math.h>
 
 enum {
-    FEW = 8,    /* rows that are multiplied without tensor cores */
-    TILE = 64,  /* rows that a block of the tensor-core form takes at once */
-    CARRIED = 8 /* products that travel with their launch; a longer list is copied ahead of it */
+    FEW = 8,      /* rows that are multiplied without tensor cores */
+    TILE = 64,    /* rows that a block of the tensor-core form takes at once */
+    CARRIED = 8,  /* products that travel with their launch; a longer list is copied ahead of it */
+    RECORDED = 64 /* rows of a step, at most, whose operations are recorded */
 };
+
+#define IN_GRAPH 0.4 /* of a launch: what a recorded kernel takes besides its work */
 
 static const shoal_cluster_rank *rank_of(const shoal__costs *c, int32_t rank)
 {
@@ -36,6 +39,13 @@ static double calls_us(const shoal__costs *c, int32_t rank, double n_launch, dou
 {
     const shoal_cluster_rank *r = rank_of(c, rank);
     return n_launch * r->launch_us + n_wait * r->wait_us;
+}
+
+/* What a layer enqueues alike at every token is recorded while steps have few rows: one launch, and
+ * its kernels follow each other faster than the host could launch them. */
+static double recorded_us(const shoal__costs *c, int32_t rank, double n_row, double n_launch)
+{
+    return calls_us(c, rank, n_row <= RECORDED ? 1 + IN_GRAPH * n_launch : n_launch, 0);
 }
 
 /* Rows of f32 that are read and written n_pass times. */
@@ -88,7 +98,7 @@ double shoal__device_attention_us(const shoal__costs *c, int32_t rank, double n_
 {
     enum { PASSES = 6 }; /* norms, integers, rotations, residual */
     return values_us(c, rank, n_row * c->run->spec->n_embd, PASSES) +
-           calls_us(c, rank, attention_launches(c), 0);
+           recorded_us(c, rank, n_row, attention_launches(c));
 }
 
 double shoal__device_route_us(const shoal__costs *c, int32_t rank, double n_row, double n_away)
@@ -97,8 +107,8 @@ double shoal__device_route_us(const shoal__costs *c, int32_t rank, double n_row,
     const double int8 = c->measured->wire.dispatch == SHOAL_WIRE_INT8 ? 1 : 0;
     /* norm, integers, logits, choice; a kernel for each message. The choice is waited for, and
      * where there are others the first message. */
-    return values_us(c, rank, n_row * s->n_embd, 2) +
-           calls_us(c, rank, 3 + int8 + c->n_target, c->placement->n_rank > 1 ? 2 : 1) +
+    return values_us(c, rank, n_row * s->n_embd, 2) + recorded_us(c, rank, n_row, 3 + int8) +
+           calls_us(c, rank, c->n_target, c->placement->n_rank > 1 ? 2 : 1) +
            pcie_us(c, rank, n_row * n_away * (double)c->dispatch_row_bytes);
 }
 
@@ -129,7 +139,7 @@ double shoal__device_mlp_us(const shoal__costs *c, int32_t rank, double n_row, i
 {
     /* gate and up, activation, down; the gate of shared experts, or norm, integers and residual of
      * a dense layer */
-    return values_us(c, rank, n_row * n_ff, 2) + calls_us(c, rank, 5, 0);
+    return values_us(c, rank, n_row * n_ff, 2) + recorded_us(c, rank, n_row, 5);
 }
 
 enum { LARGEST_BYTES = SHOAL_LARGEST_MAX * 8 };
