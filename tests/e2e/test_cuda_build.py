@@ -15,7 +15,9 @@ FOLDER = os.path.join(BUILD, "cuda-build")
 
 def build():
     """The binary. Compiled as the other one of this suite is, so that most of it comes from ccache; kernels for one device."""
-    env = environment(CCACHE_BASEDIR=SOURCE, CCACHE_NOHASHDIR="1")
+    env = environment()
+    env.setdefault("CCACHE_BASEDIR", SOURCE)
+    env.setdefault("CCACHE_NOHASHDIR", "1")
     for command in (["cmake", "-S", SOURCE, "-B", FOLDER, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DSHOAL_SHARED=ON",
                      "-DSHOAL_RED_ZONES=ON", "-DSHOAL_CUDA=ON", "-DSHOAL_CUDA_ARCHITECTURES=89-real", "-DCMAKE_C_COMPILER_LAUNCHER=ccache",
                      "-DCMAKE_CXX_COMPILER_LAUNCHER=ccache", "-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache"],
