@@ -178,13 +178,16 @@ class Trouble(Gpu):
 
     def test_it_does_not_fit(self):
         """Said before anything is loaded, with what would fit; and what is advised works."""
-        run = self.generate("--device", "cuda", memory_bytes=3000000)
+        rank = self.expect(self.generate("--device", "cuda", "--json"), OK).json["ranks"][0]
+        opened = rank["device_memory_bytes"] - rank["device_free_bytes"]
+        tight = opened + rank["memory"]["device_bytes"] * 32 // 31 - 150000  # 404 kB are experts
+        run = self.generate("--device", "cuda", memory_bytes=tight)
         self.expect(run, FAILED, f"rank 0 ({HOST}) needs ", " of cuda:0", "of the 32 experts", "of each layer",
                     "--device cuda,cpu --placement weighted", "memory of rank 0")
         self.assertNotIn("loaded", run.err.replace("while weights are loaded", ""))
-        run = self.generate("--device", "cuda", "--sequences", 500, memory_bytes=16000000)
+        run = self.generate("--device", "cuda", "--sequences", 500, memory_bytes=tight + 12000000)
         self.expect(run, FAILED, "Even without experts", "--context", "--sequences (now 500)")
-        run = self.generate("--device", "cuda,cpu", "--placement", "weighted", np=2, memory_bytes=3000000)
+        run = self.generate("--device", "cuda,cpu", "--placement", "weighted", np=2, memory_bytes=tight)
         self.expect(run, OK, "placement weighted")
 
     def test_a_gpu_that_fails(self):

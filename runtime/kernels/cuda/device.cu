@@ -159,8 +159,13 @@ shoal_status fill(shoal__cuda_device *d, int32_t index, const shoal_device_confi
         error = make_ring(d, config->n_item);
     if (error == cudaSuccess)
         error = shoal__cuda_graphs_open(d);
+    size_t free_bytes = 0, all_bytes = 0; /* behind what the device has taken for itself */
     if (error == cudaSuccess)
+        error = cudaMemGetInfo(&free_bytes, &all_bytes);
+    if (error == cudaSuccess) {
+        d->info.free_bytes = free_bytes;
         return SHOAL_OK;
+    }
     return shoal_fail(
         d->log, error == cudaErrorMemoryAllocation ? SHOAL_NO_MEMORY : SHOAL_UNAVAILABLE,
         "device cuda:%d cannot be opened: %s (%s); %s", (int)index, cudaGetErrorString(error),
