@@ -85,6 +85,13 @@ class Routes(ShoalTest):
                                          "cpu: avx512vnni, ranks: [cpu, cpu]}]\n")
         run = self.expect(shoal("plan", DEMO, "--cluster", cluster, "--ranks", 2, "--json", "--routes", path), OK)
         self.assertEqual(run.json[0]["routing"], path)
+        words = ["plan", DEMO, "--cluster", cluster, "--ranks", 2, "--sequences", "1,8", "--simulate", 4, "--json"]
+        recorded, drawn = self.expect(shoal(*words, "--routes", path), OK).json, self.expect(shoal(*words), OK).json
+        self.assertEqual([e["sequences"] for e in recorded], [1, 8])
+        for e in recorded:  # what goes to the other rank is what the trace chose, not what a model of it draws
+            self.assertGreater(e["combine_bytes"], 0)
+        self.assertNotEqual([e["combine_bytes"] for e in recorded], [e["combine_bytes"] for e in drawn])
+        self.assertEqual(recorded, self.expect(shoal(*words, "--routes", path), OK).json)
         self.expect(shoal("plan", golden("qwen3_moe"), "--cluster", cluster, "--routes", path), BAD_DATA, "trace of another model")
         self.write_bytes("torn", whole[:-20])
         torn = shoal("routes", self.path("torn"), "--json")
