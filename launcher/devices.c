@@ -159,8 +159,13 @@ static shoal_status open_own(shoal_devices *d, const shoal_options *options, int
 {
     if (index < 0)
         return SHOAL_OK;
+    enum { DEADLINES = 4, LEAST_S = 60 }; /* a layer of a long prompt takes a GPU seconds */
+    const double patience_s = DEADLINES * options->deadline_s;
     const shoal_device_config config = {
-        .precise = use->precise, .n_item = use->n_item, .pool = use->pool};
+        .precise = use->precise,
+        .n_item = use->n_item,
+        .pool = use->pool,
+        .patience_us = (int64_t)((patience_s > LEAST_S ? patience_s : LEAST_S) * 1e6)};
     return find_backend(options)->open(&d->own, index, &config, d->log);
 }
 

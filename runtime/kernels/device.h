@@ -35,6 +35,9 @@ typedef struct shoal_device_config {
     bool precise;     /* --math f32: activations are never rounded on the way into a product */
     int32_t n_item;   /* most items of one shoal_op_matmul_many */
     shoal_pool *pool; /* whose hook is called while the host waits; may be NULL */
+    /* A device that is longer at what it was given has failed; 0: it is waited for as long as it
+     * takes. Its memory is then not given back: the driver would wait for it. */
+    int64_t patience_us;
 } shoal_device_config;
 
 /* The operations of ops.h that touch tensors, with the same arguments and meanings. */

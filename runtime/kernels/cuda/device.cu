@@ -119,6 +119,11 @@ cudaError_t make_ring(shoal__cuda_device *d, int32_t n_item)
 /* The device's own things; each may be missing. */
 void release(shoal__cuda_device *d)
 {
+    if (d->hung) {
+        free(d->graphs.run);
+        free(d);
+        return;
+    }
     shoal__cuda_graphs_close(d);
     cudaFree(d->ring.device);
     cudaFreeHost(d->ring.host);
@@ -193,6 +198,7 @@ shoal_status open_device(shoal_device **device, int32_t index, const shoal_devic
     d->log = log;
     d->pool = config->pool;
     d->precise = config->precise;
+    d->patience_us = config->patience_us;
     d->index = index;
     d->status = SHOAL_OK;
     snprintf(d->info.id, sizeof d->info.id, "cuda:%d", (int)index);

@@ -53,6 +53,8 @@ struct shoal__cuda_device : shoal_device {
     cudaEvent_t side_mark[SHOAL_SIDE_MARKS]; /* of that stream */
     shoal__cuda_ring ring;
     shoal__cuda_graphs graphs;
+    int64_t patience_us;
+    bool hung;           /* it did not end in time: calls that wait for it would not return */
     shoal_status status; /* of the first failure; OK: none so far */
 };
 

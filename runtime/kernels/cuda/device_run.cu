@@ -1,15 +1,22 @@
 /* A CUDA device at work: waiting for it, what is said when it fails, its ring, marks and memory. */
 #include "runtime/kernels/cuda/device.cuh"
 
+extern "C" {
+#include "runtime/base/clock.h"
+}
+
 #include <sched.h>
 #include <string.h>
 
 namespace
 {
 
-enum { SPINS = 200 }; /* polls before others of this host get a turn, too */
+enum {
+    SPINS = 200, /* polls before others of this host get a turn, too */
+    LOOK = 256   /* polls between two looks at the clock */
+};
 
-void give_turn(shoal__cuda_device *d, int spin)
+void give_turn(shoal__cuda_device *d, int64_t spin)
 {
     if (d->pool != nullptr)
         shoal_pool_poll(d->pool);
@@ -17,10 +24,28 @@ void give_turn(shoal__cuda_device *d, int spin)
         sched_yield();
 }
 
+/* Called between polls: since when it is waited, and whether for too long. */
+void look_at_clock(shoal__cuda_device *d, int64_t *since_us)
+{
+    const int64_t now_us = shoal_clock_us();
+    if (*since_us == 0)
+        *since_us = now_us;
+    if (d->patience_us == 0 || now_us - *since_us <= d->patience_us)
+        return;
+    d->hung = true;
+    d->status =
+        shoal_fail(d->log, SHOAL_UNAVAILABLE,
+                   "device %s (%s, %s) has not ended what it was given for %.1f s: it hangs; "
+                   "%s",
+                   d->info.id, d->info.name, d->info.bus_id, (double)d->patience_us / 1e6,
+                   shoal__cuda_advice(cudaErrorNotReady));
+}
+
 /* Poll until `query`, a call of the runtime, no longer says that it is not ready. */
 template <typename Query> void await(shoal__cuda_device *d, const Query &query)
 {
-    for (int spin = 0; d->status == SHOAL_OK; spin++) {
+    int64_t since_us = 0;
+    for (int64_t spin = 1; d->status == SHOAL_OK; spin++) {
         const cudaError_t error = query();
         if (error != cudaErrorNotReady) {
             shoal__cuda_fine(d, "waiting", error);
@@ -28,6 +53,8 @@ template <typename Query> void await(shoal__cuda_device *d, const Query &query)
         }
         (void)cudaGetLastError(); /* "not ready" is not to be found by others */
         give_turn(d, spin);
+        if (spin % LOOK == 0)
+            look_at_clock(d, &since_us);
     }
 }
 
@@ -148,6 +175,8 @@ void *shoal__cuda_take(shoal_device *device, shoal_memory kind, size_t n_bytes)
 void shoal__cuda_give_back(shoal_device *device, shoal_memory kind, void *memory)
 {
     (void)shoal__cuda_sync(device); /* what is under way may still use it */
+    if (shoal__cuda(device)->hung)
+        return;
     if (kind == SHOAL_MEMORY_HOST)
         cudaFreeHost(memory);
     else

@@ -1,6 +1,6 @@
 /* A CUDA device that is not there, or fails: what is said, and that it is said once. The emulation
  * only. */
-#include "runtime/kernels/cuda/launch.cuh"
+#include "runtime/kernels/cuda/device.cuh"
 #include "tests/kernels/cuda/both.h"
 #include "tests/support/cuda_emu/emu.h"
 
@@ -154,6 +154,36 @@ struct world {
     world &operator=(const world &) = delete;
 };
 
+static int is_set(void *flag)
+{
+    return *static_cast<int *>(flag);
+}
+
+/* A device that never ends what it was given, and gives no error either. */
+START_TEST(one_that_hangs)
+{
+    emu_reset(emu_default_config());
+    shoal_log log = quiet();
+    shoal_device_config wanted = {};
+    wanted.patience_us = 30000;
+    shoal_compute c = {cpu_kernels(), nullptr, nullptr};
+    ck_assert_int_eq(shoal_cuda_backend.open(&c.device, 0, &wanted, &log), SHOAL_OK);
+    void *memory = c.device->ops->take(c.device, SHOAL_MEMORY_DEVICE, 64);
+    ck_assert_int_eq(shoal_op_sync(&c), SHOAL_OK);
+    static int goes_on = 0;
+    emu_stream_hold(shoal__cuda(c.device)->stream, is_set, &goes_on);
+    shoal_op_scale(&c, static_cast<float *>(memory), 2.0F, 16);
+    ck_assert(!shoal_op_mark(&c, 0));
+    ck_assert_int_eq(shoal_op_wait(&c, 0), SHOAL_UNAVAILABLE);
+    assert_says(log, "has not ended what it was given for 0.0 s: it hangs");
+    ck_assert_int_eq(shoal_op_sync(&c), SHOAL_UNAVAILABLE);
+    c.device->ops->give_back(c.device, SHOAL_MEMORY_DEVICE, memory);
+    shoal_device_close(c.device); /* returns */
+    goes_on = 1;
+    emu_reset(emu_default_config());
+}
+END_TEST
+
 /* Lost in any call of CUDA: from then on the device's answer is the same, and nothing hangs. */
 START_TEST(lost_at_any_time)
 {
@@ -217,16 +247,17 @@ END_TEST
 START_TEST(out_of_memory)
 {
     emu_config config = emu_default_config();
-    config.memory_bytes = 2 << 20;
+    config.memory_bytes = 8 << 20;
     world w(config);
     const shoal_device_ops *ops = w.c.device->ops;
-    void *some = ops->take(w.c.device, SHOAL_MEMORY_DEVICE, 1 << 20);
+    const size_t half = w.c.device->info.free_bytes / 2 + 1;
+    void *some = ops->take(w.c.device, SHOAL_MEMORY_DEVICE, half);
     ck_assert(some != nullptr);
-    ck_assert(ops->take(w.c.device, SHOAL_MEMORY_DEVICE, 1 << 20) == nullptr);
+    ck_assert(ops->take(w.c.device, SHOAL_MEMORY_DEVICE, half) == nullptr);
     ck_assert_str_eq(w.log.error, ""); /* the caller says what it was for */
     ck_assert_int_eq(shoal_op_sync(&w.c), SHOAL_OK);
     ops->give_back(w.c.device, SHOAL_MEMORY_DEVICE, some);
-    some = ops->take(w.c.device, SHOAL_MEMORY_DEVICE, 1 << 20);
+    some = ops->take(w.c.device, SHOAL_MEMORY_DEVICE, half);
     ck_assert(some != nullptr);
     ops->give_back(w.c.device, SHOAL_MEMORY_DEVICE, some);
 }
@@ -270,6 +301,7 @@ static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, no_device);
     SHOAL_TEST(suite, lost_while_opening);
+    SHOAL_TEST(suite, one_that_hangs);
     SHOAL_TEST(suite, lost_at_any_time);
     SHOAL_TEST(suite, a_kernel_goes_wrong);
     SHOAL_TEST(suite, out_of_memory);
