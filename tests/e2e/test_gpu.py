@@ -67,6 +67,20 @@ class Mixed(Gpu):
     MODEL = golden("qwen3_moe")
     IDS = golden_expected("qwen3_moe")["prompt_ids"][:6]
 
+    def test_memory_is_what_plan_says(self):
+        """In the GPU and in its host's memory, to the byte, beside a cpu rank."""
+        size = ["--sequences", 2, "--prompt-tokens", 3, "--gen-tokens", 1]
+        cluster = self.write("mixed.yaml", "hosts: [{name: a, cores: 1, memory_gb: 16, memory_bandwidth_gb_per_s: 20, cpu: avx2, "
+                                           "gpus: [{model: rtx4090}], ranks: [cuda, cpu]}]\n")
+        run = shoal("bench", golden("qwen3_moe"), *size, "--threads", 1, "--repeat", 1, "--json", "--device", "cuda,cpu", np=2)
+        self.expect(run, OK)
+        said = [rank["memory"] for rank in run.json["ranks"]]
+        run = shoal("plan", golden("qwen3_moe"), "--cluster", cluster, *size, "--placement", "uniform", "--ranks", 2, "--json")
+        self.expect(run, OK)
+        self.assertGreater(said[0]["device_bytes"], 0)
+        self.assertEqual(run.json[0]["bytes_per_rank"], [said[0]["device_bytes"], said[1]["total_bytes"]])
+        self.assertEqual(run.json[0]["host_bytes_per_rank"], [said[0]["total_bytes"] - said[0]["device_bytes"], 0])
+
     def test_any_mix_of_ranks(self):
         """Against CPU ranks, in both modes and with integer weights; the prompt in two chunks, with an expert-only rank."""
         uneven = self.write("placement.yaml", "ranks:\n  - { experts: 1, sequences: 1 }\n  - { experts: 2, sequences: 0 }\n"

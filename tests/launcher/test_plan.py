@@ -114,24 +114,6 @@ class Plan(unittest.TestCase):
             self.assertGreater(bench["sent_bytes_per_token"], 0.9 * exchange)
             self.assertLess(bench["sent_bytes_per_token"], 1.15 * exchange + 200)
 
-    def test_memory_of_a_gpu_rank(self):
-        """In the GPU and in its host's memory: the same bytes as a rank on the emulation carves, beside a cpu rank."""
-        emulated = os.path.join(os.environ["SHOAL_BUILD_DIR"], "tests", "shoal-emu")
-        path = os.path.join(self.folder, "mixed.yaml")
-        with open(path, "w", encoding="utf-8") as f:
-            f.write("hosts: [{name: a, cores: 1, memory_gb: 16, memory_bandwidth_gb_per_s: 20, cpu: avx2, gpus: [{model: rtx4090}], "
-                    "ranks: [cuda, cpu]}]\n")
-        size = ["--sequences", "2", "--prompt-tokens", "3", "--gen-tokens", "1"]
-        model = os.path.join(ROOT, "tests/golden/qwen3_moe")
-        run = subprocess.run(["mpirun", "--oversubscribe", "--bind-to", "none", "-np", "2", emulated, "bench", model, *size, "--threads", "1",
-                              "--repeat", "1", "--json", "--device", "cuda,cpu"], capture_output=True, text=True, timeout=100)
-        self.assertEqual(run.returncode, 0, run.stderr)
-        said = [rank["memory"] for rank in json.loads(run.stdout)["ranks"]]
-        found = plan(model, path, *size, "--placement", "uniform", "--ranks", "2")[0]
-        self.assertGreater(said[0]["device_bytes"], 0)
-        self.assertEqual(found["bytes_per_rank"], [said[0]["device_bytes"], said[1]["total_bytes"]])
-        self.assertEqual(found["host_bytes_per_rank"], [said[0]["total_bytes"] - said[0]["device_bytes"], 0])
-
     def test_deepseek_v3_does_not_fit_8_x_24_gb(self):
         path = os.path.join(ROOT, "configs/cluster-8x3090-1gbe.yaml")
         found = plan(V3, path, "--ranks", "8", "--weights", "q4")[0]
