@@ -11,8 +11,9 @@ from shoal_test import *  # noqa: E402,F403
 
 PART = sys.argv.pop(1)
 CPU_BINARY, shoal_test.BINARY = shoal_test.BINARY, os.path.join(BUILD, "tests", "shoal-emu")
-GOLDENS = ["deepseek_v3", "deepseek_v3-fp8", "deepseek_v2", "deepseek_v2-lite", "qwen3_moe", "qwen2_moe", "mixtral", "mixtral-swa",
-           "olmoe", "gpt_oss", "gpt_oss-mxfp4", "glm4_moe", "glm4_moe-noqknorm", "granitemoe"]
+# The first four walk the code of all: MLA, fp8, sinks and windows and MXFP4, GQA.
+GOLDENS = ["deepseek_v3", "deepseek_v3-fp8", "gpt_oss-mxfp4", "qwen3_moe", "deepseek_v2", "deepseek_v2-lite", "qwen2_moe", "mixtral",
+           "mixtral-swa", "olmoe", "gpt_oss", "glm4_moe", "glm4_moe-noqknorm", "granitemoe"]
 HOST = socket.gethostname()
 
 
@@ -59,7 +60,7 @@ class Goldens(Gpu):
         self.assertEqual(run.json["ids"], texts["greedy_ids"][:4])
 
 
-for golden_name in GOLDENS:
+for golden_name in some(GOLDENS, 4):
     setattr(Goldens, "test_" + golden_name.replace("-", "_"), lambda self, name=golden_name: self.check(name))
 
 
