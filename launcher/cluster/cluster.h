@@ -51,6 +51,7 @@ typedef struct shoal_cluster_link {
     double latency_us;  /* of a message of 64 bytes */
     double gb_per_s;    /* payload, of a large message, alone on the link */
     double overhead_us; /* of a message, in the processors of sender and receiver each */
+    double burst_bytes; /* that pass at once after a pause: of links shaped by a token bucket */
 } shoal_cluster_link;
 
 typedef struct shoal_cluster {

@@ -103,7 +103,9 @@ static void lay_links(shoal_cluster *cluster, const network *net)
             const int32_t a = cluster->rank[from].host, b = cluster->rank[to].host;
             shoal_cluster_link link = shared_memory;
             if (a != b)
-                link = (shoal_cluster_link){net->latency_us, wire, net->overhead_us};
+                link = (shoal_cluster_link){.latency_us = net->latency_us,
+                                            .gb_per_s = wire,
+                                            .overhead_us = net->overhead_us};
             const double card[] = {cluster->host[a].nic_gb_per_s, cluster->host[b].nic_gb_per_s};
             for (int i = 0; a != b && i < 2; i++)
                 if (card[i] > 0 && card[i] < link.gb_per_s)

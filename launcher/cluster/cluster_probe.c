@@ -95,7 +95,8 @@ shoal_status shoal_cluster_of_probe(shoal_cluster *cluster, const shoal_probe_me
         const shoal_probe_link *from = &message->link[i];
         c.link[i] = (shoal_cluster_link){.latency_us = (double)from->latency_us,
                                          .gb_per_s = (double)from->gb_per_s,
-                                         .overhead_us = (double)from->overhead_us};
+                                         .overhead_us = (double)from->overhead_us,
+                                         .burst_bytes = (double)from->burst_bytes};
     }
     *cluster = c;
     return SHOAL_OK;

@@ -33,10 +33,13 @@ static double send(walk *w, int32_t from, int32_t to, double n_bytes)
     if (a == b)
         return w->clock_us[from] + latency + n_bytes * wire / shoal__link_gb_per_s(l);
     const double out = w->card_gb_per_s[a], in = w->card_gb_per_s[b];
+    const double link = shoal__link_gb_per_s(l);
     const double start = max2(w->clock_us[from], w->sends_us[a]);
     w->sends_us[a] = start + n_bytes * wire / out;
     w->takes_us[b] = max2(w->takes_us[b], start) + n_bytes * wire / in;
-    return max2(start + n_bytes * wire / shoal__link_gb_per_s(l), w->takes_us[b]) + latency;
+    /* What a bucket lets pass at once is ahead of the wire by so much. */
+    const double there = max2(start + n_bytes * wire / link, w->takes_us[b]);
+    return max2(there - l->burst_bytes * wire / link, w->clock_us[from]) + latency;
 }
 
 /* The same, as part of what `to` waits for. */

@@ -7,7 +7,7 @@
 /* Sums over links of one kind. */
 typedef struct sum {
     int64_t n;
-    double latency_us, gb_per_s, overhead_us;
+    double latency_us, gb_per_s, overhead_us, burst_bytes;
     const shoal_probe_link *like; /* one of them */
 } sum;
 
@@ -17,6 +17,7 @@ static void add(sum *s, const shoal_probe_link *link)
     s->latency_us += (double)link->latency_us;
     s->gb_per_s += (double)link->gb_per_s;
     s->overhead_us += (double)link->overhead_us;
+    s->burst_bytes += (double)link->burst_bytes;
     s->like = link;
 }
 
@@ -27,6 +28,7 @@ static void set_mean(shoal_probe_link *link, const sum *s)
     link->latency_us = (float)(s->latency_us / n);
     link->gb_per_s = (float)(s->gb_per_s / n);
     link->overhead_us = (float)(s->overhead_us / n);
+    link->burst_bytes = (float)(s->burst_bytes / n);
     link->path |= SHOAL_PROBE_PATH_ALIKE;
 }
 
@@ -73,6 +75,8 @@ static void set_worse(shoal_probe_link *link, const sum *out, const sum *in)
         link->gb_per_s = other.gb_per_s;
     if (other.overhead_us > link->overhead_us)
         link->overhead_us = other.overhead_us;
+    if (other.burst_bytes < link->burst_bytes)
+        link->burst_bytes = other.burst_bytes;
 }
 
 static void fill(shoal_probe_link *link, const sums *s, const shoal_probe_message *m, int32_t from,

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     BALL_BYTES = 64,
@@ -14,6 +15,9 @@ enum {
     N_SMALL = 128,    /* messages of a stream */
     N_STREAM = 4,     /* the best counts */
     N_LARGE = 3,      /* messages; the best counts */
+    N_BURST = 5,      /* messages, each after a pause; the middle one counts */
+    BURST_BYTES = 16 << 10,
+    PAUSE_US = 3000, /* fills a bucket of 32 kB at 100 Mbit/s */
     LARGE_LEAST = 256 << 10,
     LARGE_MOST = 16 << 20,
 };
@@ -168,6 +172,22 @@ static size_t large_bytes(double us, double window_us)
     return n < LARGE_MOST ? (size_t)n / 4096 * 4096 : LARGE_MOST;
 }
 
+/* Messages as a step of decoding sends them: what they are faster than the link's rate has passed
+ * at once. Behind send_larges' measurement of gb_per_s. */
+static shoal_status send_bursts(shoal_probe_link *link, side *s)
+{
+    double us[N_BURST];
+    for (int32_t i = 0; i < N_BURST; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_US * 1000L}, NULL);
+        SHOAL_TRY(send_large(&us[i], s, BURST_BYTES, (double)link->latency_us));
+    }
+    qsort(us, N_BURST, sizeof *us, compare_numbers);
+    const double rate = (double)link->gb_per_s * 1e3; /* bytes a us */
+    const double burst = BURST_BYTES - (us[N_BURST / 2] - (double)link->latency_us) * rate;
+    link->burst_bytes = burst > 0 ? (float)burst : 0;
+    return SHOAL_OK;
+}
+
 static shoal_status send_larges(shoal_probe_link *link, side *s)
 {
     shoal_probe_counters before, after;
@@ -186,6 +206,7 @@ static shoal_status send_larges(shoal_probe_link *link, side *s)
     link->gb_per_s = (float)(best / 1e3);
     shoal_probe_path_text(link->interface, &before, &after, n_sum);
     link->path = link->interface[0] != '\0' ? SHOAL_PROBE_PATH_TCP : SHOAL_PROBE_PATH_MEMORY;
+    SHOAL_TRY(send_bursts(link, s));
     ball b = {.n_bytes = 0};
     return send_ball(s, &b);
 }

@@ -134,6 +134,7 @@ static shoal_json *links_json(const shoal_probe_message *m)
             set(o, "latency_us", (double)link->latency_us);
             set(o, "gb_per_s", (double)link->gb_per_s);
             set(o, "overhead_us", (double)link->overhead_us);
+            set(o, "burst_bytes", (double)link->burst_bytes);
             set_text(o, "transport", shoal_probe_path_name(link->path));
             set_text(o, "interface", link->interface);
             set_int(o, "mbit_per_s", link->mbit_per_s);

@@ -73,7 +73,7 @@ static bool packing_open(packing *p, const shoal_probe_message *m)
     p->ranks = calloc(n_rank, sizeof(void *));
     p->rate = calloc(n_rank * SHOAL_PROBE_RATE_MAX, sizeof *p->rate);
     p->rates = calloc(n_rank * SHOAL_PROBE_RATE_MAX, sizeof(void *));
-    p->number = calloc(3 * n_link, sizeof *p->number);
+    p->number = calloc(4 * n_link, sizeof *p->number);
     p->whole = calloc(3 * n_link, sizeof *p->whole);
     p->interface = calloc(n_link, sizeof *p->interface);
     return p->host != NULL && p->hosts != NULL && p->rank != NULL && p->ranks != NULL &&
@@ -151,11 +151,12 @@ static void pack_links(packing *p, const shoal_probe_message *m)
 {
     const size_t n = (size_t)m->n_rank * (size_t)m->n_rank;
     Shoal__Probe *probe = &p->probe;
-    probe->n_latency_us = probe->n_gb_per_s = probe->n_overhead_us = n;
+    probe->n_latency_us = probe->n_gb_per_s = probe->n_overhead_us = probe->n_burst_bytes = n;
     probe->n_path = probe->n_interface = probe->n_mbit_per_s = n;
     probe->latency_us = p->number;
     probe->gb_per_s = p->number + n;
     probe->overhead_us = p->number + 2 * n;
+    probe->burst_bytes = p->number + 3 * n;
     probe->path = p->whole;
     probe->interface = p->whole + n;
     probe->mbit_per_s = p->whole + 2 * n;
@@ -164,6 +165,7 @@ static void pack_links(packing *p, const shoal_probe_message *m)
         probe->latency_us[i] = m->link[i].latency_us;
         probe->gb_per_s[i] = m->link[i].gb_per_s;
         probe->overhead_us[i] = m->link[i].overhead_us;
+        probe->burst_bytes[i] = m->link[i].burst_bytes;
         probe->path[i] = (uint32_t)m->link[i].path;
         probe->interface[i] = interface_number(p, m->link[i].interface);
         probe->mbit_per_s[i] = (uint32_t)m->link[i].mbit_per_s;

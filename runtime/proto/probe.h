@@ -56,6 +56,7 @@ typedef struct shoal_probe_link {
     float latency_us;   /* 64 bytes, one way */
     float gb_per_s;     /* payload of large messages, alone on the link */
     float overhead_us;  /* per message of a stream of small ones */
+    float burst_bytes;  /* that pass at once after a pause: a token bucket's; 0: none seen */
     int32_t path;       /* shoal_probe_path */
     char interface[32]; /* of the sender, "" if none; several: "eth0+eth1" */
     int32_t mbit_per_s; /* of that, as its driver says; 0: not known */

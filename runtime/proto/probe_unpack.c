@@ -93,11 +93,12 @@ static shoal_status check_links(const Shoal__Probe *p, const place *at)
 {
     const size_t n = p->n_rank * p->n_rank;
     if (p->n_latency_us != n || p->n_gb_per_s != n || p->n_overhead_us != n || p->n_path != n ||
-        p->n_interface != n || p->n_mbit_per_s != n)
+        p->n_interface != n || p->n_mbit_per_s != n || p->n_burst_bytes != n)
         return bad(at, "its links are not as many as its pairs of ranks");
     for (size_t i = 0; i < n; i++) {
         if (!is_amount(p->latency_us[i]) || !is_amount(p->gb_per_s[i]) ||
-            !is_amount(p->overhead_us[i]) || p->mbit_per_s[i] > INT32_MAX)
+            !is_amount(p->overhead_us[i]) || !is_amount(p->burst_bytes[i]) ||
+            p->mbit_per_s[i] > INT32_MAX)
             return bad(at, "a link has a number that is negative, not finite or too large");
         if (!is_path(p->path[i]) || p->interface[i] > p->n_interface_name)
             return bad(at, "a link has a path or an interface that is unknown");
@@ -175,6 +176,7 @@ static void copy_out(shoal_probe_message *m, const Shoal__Probe *p)
         to->latency_us = p->latency_us[i];
         to->gb_per_s = p->gb_per_s[i];
         to->overhead_us = p->overhead_us[i];
+        to->burst_bytes = p->burst_bytes[i];
         to->path = (int32_t)p->path[i];
         to->mbit_per_s = (int32_t)p->mbit_per_s[i];
         if (p->interface[i] > 0)

@@ -36,8 +36,11 @@ static void make(shoal_probe_message *m)
     m->rank[0].launch_us = 4;
     m->rank[0].wait_us = 7;
     snprintf(m->rank[0].device, sizeof m->rank[0].device, "a GPU");
-    *shoal_probe_message_link(m, 0, 1) = (shoal_probe_link){
-        .latency_us = 40, .gb_per_s = 0.125F, .overhead_us = 3, .path = SHOAL_PROBE_PATH_TCP};
+    *shoal_probe_message_link(m, 0, 1) = (shoal_probe_link){.latency_us = 40,
+                                                            .gb_per_s = 0.125F,
+                                                            .overhead_us = 3,
+                                                            .burst_bytes = 700,
+                                                            .path = SHOAL_PROBE_PATH_TCP};
     *shoal_probe_message_link(m, 1, 0) = (shoal_probe_link){
         .latency_us = 50, .gb_per_s = 0.0625F, .overhead_us = 4, .path = SHOAL_PROBE_PATH_TCP};
 }
@@ -79,6 +82,7 @@ START_TEST(read_is_what_was_written)
     ck_assert_double_eq(shoal_cluster_link_at(&c, 1, 0)->latency_us, 50);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 1, 0)->gb_per_s, 0.0625);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 0, 1)->overhead_us, 3);
+    ck_assert_double_eq(shoal_cluster_link_at(&c, 0, 1)->burst_bytes, 700);
     ck_assert_double_eq(shoal_cluster_link_at(&c, 1, 1)->latency_us, 0);
     shoal_cluster_close(&c);
     shoal_probe_message_close(&m);

@@ -181,6 +181,14 @@ START_TEST(better_hardware_is_never_slower)
     ck_assert_double_lt(narrow.decode_tok_per_s, base.decode_tok_per_s);
     ck_assert_double_lt(narrow.prefill_tok_per_s, 0.5 * base.prefill_tok_per_s);
     ck_assert_int_eq(narrow.prefill.bound, SHOAL_BOUND_WIRE);
+    for (int i = 0; i < 16; i++) /* a step's messages of decoding fit, a prompt's do not */
+        f.cluster.link[i].burst_bytes = 1 << 16;
+    const shoal_speed shaped = speed_of(&f, &run, NULL, NULL);
+    ck_assert_double_gt(shaped.decode_tok_per_s, 1.05 * narrow.decode_tok_per_s);
+    ck_assert_double_le(shaped.decode_tok_per_s, base.decode_tok_per_s);
+    ck_assert_double_lt(shaped.prefill_tok_per_s, 1.1 * narrow.prefill_tok_per_s);
+    for (int i = 0; i < 16; i++)
+        f.cluster.link[i].burst_bytes = 0;
     shoal_predict_run reduced = run;
     reduced.combine = SHOAL_COMBINE_REDUCED;
     ck_assert_double_gt(speed_of(&f, &reduced, NULL, NULL).prefill_tok_per_s,

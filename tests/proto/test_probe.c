@@ -48,6 +48,7 @@ static void make(shoal_probe_message *m)
             *link = (shoal_probe_link){.latency_us = 20.5F + (float)(3 * a + b),
                                        .gb_per_s = 1.25F,
                                        .overhead_us = 2.5F,
+                                       .burst_bytes = 9000,
                                        .path = a + b == 3
                                                    ? SHOAL_PROBE_PATH_MEMORY
                                                    : SHOAL_PROBE_PATH_TCP | SHOAL_PROBE_PATH_ALIKE,
@@ -90,6 +91,7 @@ static void expect_equal(const shoal_probe_message *a, const shoal_probe_message
         ck_assert_float_eq(a->link[i].latency_us, b->link[i].latency_us);
         ck_assert_float_eq(a->link[i].gb_per_s, b->link[i].gb_per_s);
         ck_assert_float_eq(a->link[i].overhead_us, b->link[i].overhead_us);
+        ck_assert_float_eq(a->link[i].burst_bytes, b->link[i].burst_bytes);
         ck_assert_int_eq(a->link[i].path, b->link[i].path);
         ck_assert_int_eq(a->link[i].mbit_per_s, b->link[i].mbit_per_s);
         ck_assert_str_eq(a->link[i].interface, b->link[i].interface);

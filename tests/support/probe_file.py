@@ -49,7 +49,7 @@ def write_probe(path, hosts, speeds, memory_bytes=10**10, latency_us=5.0, gb_per
     own = [a == b for a in range(n) for b in range(n)]
     out += _floats(6, [0.0 if same else latency_us for same in own]) + _floats(7, [0.0 if same else gb_per_s for same in own])
     out += _floats(8, [0.0 if same else 1.0 for same in own]) + _whole(9, [0 if same else 1 for same in own])
-    out += _whole(10, [0] * n * n) + _whole(11, [0] * n * n)
+    out += _whole(10, [0] * n * n) + _whole(11, [0] * n * n) + _floats(13, [0.0] * n * n)
     with open(path, "wb") as file:
         file.write(out)
     return path
