@@ -37,8 +37,9 @@ struct shoal__cuda_graphs {
     int32_t n_run;
     unsigned char *host, *device; /* what recorded runs carry: not used again before they go */
     size_t used_bytes;
-    bool recording; /* operations go into a graph now */
-    bool off;       /* the driver could not record */
+    shoal__cuda_run *recorded; /* whose operations go into a graph now; NULL: they are enqueued */
+    bool overflown;            /* not all that it carries has found room */
+    bool off;                  /* the driver could not record */
 };
 
 struct shoal__cuda_device : shoal_device {

@@ -106,7 +106,7 @@ bool shoal__cuda_cut(shoal__cuda_piece *piece, shoal__cuda_device *d, size_t n_b
 {
     shoal__cuda_ring *ring = &d->ring;
     n_bytes = (n_bytes + 255) / 256 * 256;
-    if (d->graphs.recording)
+    if (d->graphs.recorded != nullptr)
         return shoal__cuda_cut_kept(piece, d, n_bytes);
     if (d->status == SHOAL_OK && ring->used_bytes + n_bytes > ring->room_bytes) {
         shoal__cuda_fine(d, "an event", cudaEventRecord(ring->passed[ring->room], d->stream));

@@ -65,16 +65,17 @@ shoal__cuda_run *place_of(shoal__cuda_device *d, const shoal_op_key &key)
     return run;
 }
 
-/* Recording ends; what was recorded becomes the run's graph. */
-cudaError_t keep(shoal__cuda_device *d, shoal__cuda_run *run)
+/* Recording ends; what was recorded becomes the run's graph. False: it cannot. */
+bool keep(shoal__cuda_device *d, shoal__cuda_run *run)
 {
     cudaGraph_t graph = nullptr;
     cudaError_t error = cudaStreamEndCapture(d->stream, &graph);
-    if (error == cudaSuccess)
+    d->graphs.recorded = nullptr;
+    if (error == cudaSuccess && !d->graphs.overflown)
         error = cudaGraphInstantiate(&run->graph, graph, 0);
     if (graph != nullptr)
         (void)cudaGraphDestroy(graph);
-    return error;
+    return error == cudaSuccess && !d->graphs.overflown;
 }
 
 bool launch(shoal__cuda_device *d, const shoal__cuda_run *run)
@@ -117,7 +118,8 @@ void shoal__cuda_graphs_close(shoal__cuda_device *d)
 bool shoal__cuda_cut_kept(shoal__cuda_piece *piece, shoal__cuda_device *d, size_t n_bytes)
 {
     shoal__cuda_graphs *g = &d->graphs;
-    if (d->status != SHOAL_OK || g->used_bytes + n_bytes > STORE_BYTES)
+    g->overflown = g->overflown || g->used_bytes + n_bytes > STORE_BYTES;
+    if (d->status != SHOAL_OK || g->overflown)
         return false;
     *piece = {g->host + g->used_bytes, g->device + g->used_bytes};
     g->used_bytes += n_bytes;
@@ -129,9 +131,8 @@ bool shoal__cuda_run_next(shoal_device *device, shoal_op_run *turn)
     shoal__cuda_device *d = shoal__cuda(device);
     shoal__cuda_graphs *g = &d->graphs;
     if (turn->turn == RECORDING) {
-        shoal__cuda_run *run = place_of(d, turn->key);
-        g->recording = false;
-        return keep(d, run) == cudaSuccess ? launch(d, run) : give_up(d, turn);
+        shoal__cuda_run *run = g->recorded;
+        return keep(d, run) ? launch(d, run) : give_up(d, turn);
     }
     if (turn->turn == PLAIN || d->status != SHOAL_OK)
         return false;
@@ -147,7 +148,8 @@ bool shoal__cuda_run_next(shoal_device *device, shoal_op_run *turn)
     }
     if (cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess)
         return give_up(d, turn);
-    g->recording = true;
+    g->recorded = run;
+    g->overflown = false;
     turn->turn = RECORDING;
     return true;
 }

@@ -247,6 +247,35 @@ START_TEST(recorded_lists_stay)
 }
 END_TEST
 
+/* Lists of recorded runs until there is no room for more: all is forgotten and begins anew. Most
+ * products of a list have no tokens, so it is long and soon done. */
+START_TEST(recorded_lists_fill_their_store)
+{
+    enum { N_ITEM = 1200, N_COL = 32, N_ROW = 16, N_RUN = 80 };
+    both b(10, false, N_ITEM);
+    const std::vector<float> x = some_values(N_COL, 5), weight = some_values(N_COL * N_ROW, 6);
+    std::vector<float> there = weight, want(N_ROW);
+    shoal_matrix w = {SHOAL_FORMAT_F32, N_ROW, N_COL, there.data(), nullptr};
+    shoal_matmul_item one = {want.data(), N_ROW, &w, x.data(), N_COL, 1, nullptr, nullptr, 0};
+    shoal_op_matmul_many(&b.cpu, &one, 1);
+    float *y = b.vram<float>(nullptr, want.size());
+    w.data = b.vram(weight);
+    one.y = y, one.x = b.vram(x);
+    std::vector<shoal_matmul_item> items(N_ITEM, one);
+    for (int32_t i = 1; i < N_ITEM; i++)
+        items[(size_t)i].n_token = 0;
+    for (int32_t key = 0; key < N_RUN; key++) {
+        for (int32_t turn = 0; turn < 3; turn++) {
+            shoal_op_run run = {{3, key, 0, 1, 1}, 0};
+            while (shoal_op_next(&b.device, &run))
+                shoal_op_matmul_many(&b.device, items.data(), N_ITEM);
+        }
+        b.sync();
+    }
+    assert_near(b.back(y, want.size()), want, SHOAL_TOLERANCE_MATMUL);
+}
+END_TEST
+
 static void add_tests(Suite *suite)
 {
     SHOAL_TEST(suite, says_what_it_is);
@@ -258,6 +287,7 @@ static void add_tests(Suite *suite)
     SHOAL_TEST(suite, memory_is_read);
     SHOAL_TEST(suite, runs_are_recorded);
     SHOAL_TEST(suite, recorded_lists_stay);
+    SHOAL_TEST(suite, recorded_lists_fill_their_store);
 }
 
 SHOAL_TEST_MAIN("kernels.cuda.device", add_tests)

@@ -303,6 +303,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
     if (const cudaError_t error = emu__entry())
         return error;
+    if (capturing(stream))
+        return emu__remember(cudaErrorStreamCaptureUnsupported);
     advance(any_stream());
     advance(of(stream));
     return of(stream)->operations.empty() ? emu__entry() : emu__remember(cudaErrorNotReady);
