@@ -80,10 +80,7 @@ typedef enum outcome { PENDING, UP, DOWN } outcome;
 static outcome look_at_init(shoal_status *status, shoal_nccl *t, int64_t until_us)
 {
     char text[256];
-    shoal__nccl_result state = SHOAL__NCCL_SUCCESS;
-    shoal__nccl_result result = t->api.get_async_error(t->comm, &state);
-    if (result == SHOAL__NCCL_SUCCESS)
-        result = state;
+    const shoal__nccl_result result = shoal__nccl_look(t);
     if (result == SHOAL__NCCL_SUCCESS)
         return UP;
     bool in_time = shoal_clock_us() < until_us;
@@ -325,8 +322,7 @@ void shoal__nccl_destroy(shoal_nccl *t)
     shoal__nccl_result state = t->api.finalize(t->comm);
     while (state == SHOAL__NCCL_IN_PROGRESS && shoal_clock_us() < until_us) {
         nap();
-        if (t->api.get_async_error(t->comm, &state) != SHOAL__NCCL_SUCCESS)
-            break;
+        state = shoal__nccl_look(t);
     }
     if (state != SHOAL__NCCL_SUCCESS) {
         shoal__nccl_abort(t);

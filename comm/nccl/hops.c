@@ -281,10 +281,7 @@ static shoal_status place_group(shoal_nccl *t)
 {
     if (t->n_ended == t->n_done)
         return SHOAL_OK;
-    shoal__nccl_result state = SHOAL__NCCL_SUCCESS;
-    shoal__nccl_result result = t->api.get_async_error(t->comm, &state);
-    if (result == SHOAL__NCCL_SUCCESS)
-        result = state;
+    const shoal__nccl_result result = shoal__nccl_look(t);
     if (result == SHOAL__NCCL_IN_PROGRESS)
         return SHOAL_OK;
     if (result != SHOAL__NCCL_SUCCESS)

@@ -54,6 +54,13 @@ shoal_status shoal__nccl_load(shoal_nccl *t, const char *library)
     return SHOAL_OK;
 }
 
+shoal__nccl_result shoal__nccl_look(const shoal_nccl *t)
+{
+    shoal__nccl_result state = SHOAL__NCCL_SUCCESS;
+    const shoal__nccl_result result = t->api.get_async_error(t->comm, &state);
+    return result == SHOAL__NCCL_SUCCESS ? state : result;
+}
+
 const char *shoal__nccl_text(char text[256], const shoal_nccl *t, shoal__nccl_result result)
 {
     const char *kind = t->api.get_error_string(result);

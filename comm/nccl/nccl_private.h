@@ -130,6 +130,9 @@ const char *shoal__nccl_version_text(char text[16], int32_t version);
 /* "unhandled system error (what NCCL says of it)" */
 const char *shoal__nccl_text(char text[256], const shoal_nccl *t, shoal__nccl_result result);
 
+/* What has become of the communicator: IN_PROGRESS while it is at work, or its error. */
+shoal__nccl_result shoal__nccl_look(const shoal_nccl *t);
+
 /* bringup.c. Abort the communicator if there is one, waiting for 2 s at most. */
 void shoal__nccl_abort(shoal_nccl *t);
 /* Finalise and destroy it, after all ranks have said that they are through. */

@@ -130,6 +130,20 @@ void shoal__probe_band(void *band, void *scratch, shoal_format format, const flo
     }
 }
 
+shoal_matmul_item shoal__probe_product(float *y, const shoal_matrix *w, shoal_rows x,
+                                       int32_t n_token)
+{
+    const bool integers = shoal_format_is_quantised(w->format);
+    return (shoal_matmul_item){.y = y,
+                               .ld_y = w->n_row,
+                               .w = w,
+                               .x = x.f32,
+                               .ld_x = N_COL,
+                               .n_token = n_token,
+                               .x_int8 = integers ? x.int8 : NULL,
+                               .ld_x_int8 = shoal_int8_groups(N_COL)};
+}
+
 float shoal__probe_value(size_t i)
 {
     return (float)(int32_t)(i * 2654435761U % 2001) / 1000 - 1;
@@ -170,15 +184,8 @@ static shoal_matrix make_matrix(bench *b, shoal_format format)
  * products. */
 static shoal_status product_rate(double *per_s, bench *b, const shoal_matrix *w, int32_t n_token)
 {
-    const bool integers = shoal_format_is_quantised(w->format);
-    const shoal_matmul_item item = {.y = b->y,
-                                    .ld_y = w->n_row,
-                                    .w = w,
-                                    .x = b->x,
-                                    .ld_x = N_COL,
-                                    .n_token = n_token,
-                                    .x_int8 = integers ? b->x_int8 : NULL,
-                                    .ld_x_int8 = shoal_int8_groups(N_COL)};
+    const shoal_matmul_item item =
+        shoal__probe_product(b->y, w, (shoal_rows){.f32 = b->x, .int8 = b->x_int8}, n_token);
     const int64_t start_us = shoal_clock_us();
     int64_t n = 0, passed_us = 0;
     while (passed_us < b->job->effort->window_us) {

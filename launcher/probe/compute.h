@@ -15,6 +15,12 @@ void shoal__probe_band(void *band, void *scratch, shoal_format format, const flo
 /* Value i of the activations, within -1 .. 1. */
 float shoal__probe_value(size_t i);
 
+/* The product that is timed: y [n_token, w->n_row] from rows of COL values, of which w takes one
+ * kind.
+ */
+shoal_matmul_item shoal__probe_product(float *y, const shoal_matrix *w, shoal_rows x,
+                                       int32_t n_token);
+
 /* All ranks begin together, so that the host's memory is shared as in a run. */
 shoal_status shoal__probe_together(const shoal_probe_job *job);
 

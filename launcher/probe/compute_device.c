@@ -132,15 +132,8 @@ static shoal_status make_matrix(shoal_matrix *w, bench *b, shoal_format format)
  * products. */
 static shoal_status product_rate(double *per_s, bench *b, const shoal_matrix *w, int32_t n_token)
 {
-    const bool integers = shoal_format_is_quantised(w->format);
-    const shoal_matmul_item item = {.y = b->y,
-                                    .ld_y = w->n_row,
-                                    .w = w,
-                                    .x = b->x,
-                                    .ld_x = N_COL,
-                                    .n_token = n_token,
-                                    .x_int8 = integers ? b->x_int8 : NULL,
-                                    .ld_x_int8 = shoal_int8_groups(N_COL)};
+    const shoal_matmul_item item =
+        shoal__probe_product(b->y, w, (shoal_rows){.f32 = b->x, .int8 = b->x_int8}, n_token);
     shoal_op_matmul_many(b->compute, &item, 1); /* clocks warm up */
     SHOAL_TRY(shoal_op_sync(b->compute));
     int64_t n = 0, passed_us = 0;

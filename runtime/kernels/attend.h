@@ -57,12 +57,8 @@ typedef struct shoal_attend_limits {
 void shoal_attend_room_carve(shoal_attend_room *room, shoal_arenas arenas,
                              const shoal_attend_limits *limits);
 
-/* Segments that a row at `position` sees. */
-static inline int32_t shoal_attend_segments(int32_t window, int32_t position)
-{
-    int32_t oldest = window > 0 && position >= window ? position + 1 - window : 0;
-    return position / SHOAL_ATTEND_SEGMENT - oldest / SHOAL_ATTEND_SEGMENT + 1;
-}
+/* Most segments that one of the rows at place [n_row] sees, 1 at least. */
+int32_t shoal_attend_most_segments(const shoal_place *place, int32_t n_row, int32_t window);
 
 /* out [n_token, n_head, d_v] from query [n_token, n_head, d_k]; d_k, d_v, kv heads: the cache's. */
 typedef struct shoal_attend {

@@ -30,9 +30,25 @@ typedef struct unit {
 } unit;
 
 /* The first position that the row at `position` sees. */
+static int32_t oldest_in(int32_t window, int32_t position)
+{
+    return window > 0 && position >= window ? position + 1 - window : 0;
+}
+
 static int32_t oldest(const attend_job *job, int32_t position)
 {
-    return job->a->window > 0 && position >= job->a->window ? position + 1 - job->a->window : 0;
+    return oldest_in(job->a->window, position);
+}
+
+int32_t shoal_attend_most_segments(const shoal_place *place, int32_t n_row, int32_t window)
+{
+    int32_t most = 1;
+    for (int32_t row = 0; row < n_row; row++) {
+        const int32_t last = place[row].position;
+        const int32_t n = last / SEGMENT - oldest_in(window, last) / SEGMENT + 1;
+        most = n > most ? n : most;
+    }
+    return most;
 }
 
 /* Segments of positions [from, to] that are in the wave: [*s0, *s1). */

@@ -45,24 +45,13 @@ shoal_op_run shoal__run_of(const shoal_model *model, int32_t what, int32_t layer
         .key = {.what = what, .layer = layer, .row0 = model->row0, .n_row = n_row}};
 }
 
-/* Most segments that a row of the step sees: what sizes the core's work on a device. */
-static int32_t n_segment_of(const shoal_model *model, const shoal_forward_input *in, int32_t layer)
-{
-    int32_t most = 1;
-    for (int32_t row = 0; row < in->n_token; row++) {
-        int32_t n = shoal_attend_segments(model->spec->attention.window[layer],
-                                          model->step.place[row].position);
-        most = n > most ? n : most;
-    }
-    return most;
-}
-
 void shoal__attention(shoal_model *model, const shoal_forward_input *in, int32_t layer)
 {
     const shoal_spec *s = model->spec;
     shoal_step *step = &model->step;
     shoal_op_run run = shoal__run_of(model, SHOAL__RUN_ATTENTION, layer, in->n_token);
-    run.key.n_seen = n_segment_of(model, in, layer);
+    run.key.n_seen =
+        shoal_attend_most_segments(step->place, in->n_token, s->attention.window[layer]);
     while (shoal_op_next(&model->compute, &run)) {
         shoal_op_rms_norm(&model->compute, step->h, s->n_embd, step->x, s->n_embd,
                           model->weights.layer[layer].attn_norm, in->n_token, s->n_embd,

@@ -143,6 +143,16 @@ typedef struct moe_rank {
     bool is_source[MOE_RANK], is_target[MOE_RANK];
 } moe_rank;
 
+/* The readable kernels. */
+static const shoal_kernels *moe_kernels(void)
+{
+    shoal_log log;
+    shoal_log_init(&log, NULL, 0, "test");
+    const shoal_kernels *kernels = NULL;
+    ck_assert_int_eq(shoal_kernels_select(&kernels, "reference", &log), SHOAL_OK);
+    return kernels;
+}
+
 static void moe_carve(moe_rank *m, const moe_world *w)
 {
     int32_t n_local_max[MOE_RANK] = {0}, most = 0;

@@ -4,15 +4,6 @@
 #include "tests/comm/virtual.h"
 #include "tests/support/check_main.h"
 
-static const shoal_kernels *reference(void)
-{
-    shoal_log log;
-    shoal_log_init(&log, NULL, 0, "test");
-    const shoal_kernels *kernels = NULL;
-    ck_assert_int_eq(shoal_kernels_select(&kernels, "reference", &log), SHOAL_OK);
-    return kernels;
-}
-
 static moe_world even_world(int32_t n_rank)
 {
     moe_world w = {.n_rank = n_rank,
@@ -23,7 +14,7 @@ static moe_world even_world(int32_t n_rank)
                    .ranges = true,
                    .wire = {SHOAL_WIRE_F32, SHOAL_WIRE_F32, SHOAL_COMBINE_EXACT},
                    .slot_bytes = SHOAL_DISPATCH_SLOT_BYTES,
-                   .kernels = reference()};
+                   .kernels = moe_kernels()};
     for (int32_t r = 0; r < n_rank; r++)
         w.source[r] = w.expert_rank[r] = r;
     return w;

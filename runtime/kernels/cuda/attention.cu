@@ -40,13 +40,13 @@ struct rows_job {
 };
 
 /* The first position that the row at `position` sees. */
-__host__ __device__ __forceinline__ int32_t oldest(int32_t window, int32_t position)
+__device__ __forceinline__ int32_t oldest(int32_t window, int32_t position)
 {
     return window > 0 && position >= window ? position + 1 - window : 0;
 }
 
 /* Segments of positions that it sees. */
-__host__ __device__ __forceinline__ int32_t segments_of(int32_t window, int32_t position)
+__device__ __forceinline__ int32_t segments_of(int32_t window, int32_t position)
 {
     return position / SEGMENT - oldest(window, position) / SEGMENT + 1;
 }
@@ -288,17 +288,6 @@ cudaError_t launch_rows(const rows_job &job, const shoal__cuda_cache &c, int32_t
     return cudaGetLastError();
 }
 
-/* Most segments that a row of the step sees. */
-int32_t most_segments(const shoal_attend *a)
-{
-    int32_t most = 1;
-    for (int32_t row = 0; row < a->n_token; row++) {
-        const int32_t own = segments_of(a->window, a->place[row].position);
-        most = own > most ? own : most;
-    }
-    return most;
-}
-
 /* Rows whose parts there is room for, if each has n_segment. It does not depend on where single
  * rows stand: launches of equal n_token and n_segment are the same ones. */
 int32_t rows_that_fit(const shoal_attend *a, int32_t n_segment)
@@ -317,7 +306,8 @@ cudaError_t shoal_cuda_attend(const shoal_attend *a, const shoal_place *place, c
     if (a->n_token > 0 && (c.d_v > PER_THREAD * N_THREAD || a->n_head % c.n_head != 0))
         return cudaErrorInvalidValue;
     cudaError_t error = cudaSuccess;
-    const int32_t n_segment = most_segments(a), n_fit = rows_that_fit(a, n_segment);
+    const int32_t n_segment = shoal_attend_most_segments(a->place, a->n_token, a->window);
+    const int32_t n_fit = rows_that_fit(a, n_segment);
     if (n_fit == 0)
         return cudaErrorInvalidValue;
     for (int32_t row = 0; row < a->n_token && error == cudaSuccess; row += n_fit) {
